@@ -5,13 +5,14 @@ sparklines look anywhere in the viewer.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple, TypeAlias
 
 from eos_tui import dots
 from eos_tui.decimate import Trace
 from eos_tui.dots import Dash
-from eos_tui.ticks import Axis, Scale, x_end, x_labels, y_axis
+from eos_tui.series import Points, Profile
+from eos_tui.ticks import HUGE, Axis, Scale, x_end, x_labels, y_axis
 
 Role: TypeAlias = str
 """What a cell shows: series-1 to series-4, reference, axis or label; the empty role is background."""
@@ -26,6 +27,10 @@ IN_SIGHT = 20.0
 """A reference up to so many times the largest value is part of a linear axis; a farther one is named at the edge."""
 IN_SIGHT_LOG = 1000.0
 """The same on a log axis."""
+IN_SIGHT_ACROSS = 3.0
+"""An x axis that is not the step reaches to references up to so many times the points' range away; a farther one is named at the edge."""
+ROOM_ACROSS = 0.03
+"""Share of that axis left beyond a reference at its end."""
 GUTTER_FROM = 24
 """Cells across from which a chart has numbers at its left."""
 LABELS_FROM = 4
@@ -50,6 +55,8 @@ class Ink(NamedTuple):
     tick: str
     above: str
     below: str
+    before: str
+    behind: str
 
 
 class Stroke(NamedTuple):
@@ -67,8 +74,8 @@ def _braille() -> str:
     return " " + "".join(chr(0x2800 + sum(weight for k, weight in enumerate(weights) if bits >> k & 1)) for bits in range(1, 256))
 
 
-BRAILLE = Ink(2, 4, _braille(), axis="│", tick="┤", above="↑", below="↓")
-ASCII = Ink(1, 2, "", axis="|", tick="+", above="^", below="v")
+BRAILLE = Ink(2, 4, _braille(), axis="│", tick="┤", above="↑", below="↓", before="←", behind="→")
+ASCII = Ink(1, 2, "", axis="|", tick="+", above="^", below="v", before="<", behind=">")
 STROKES = (
     Stroke("series-1", Dash(1, 1), " .':"),
     Stroke("series-2", Dash(4, 2), " +++"),
@@ -113,22 +120,64 @@ def draw(
     bounds = _bounds(series, scale)
     if bounds is None:
         return _message(_nothing_to_draw(series), width, height)
-    rows = height - 1 if height >= LABELS_FROM else height
-    axis = _axis(bounds, references, scale=scale, rows=rows)
-    gutter = _gutter(axis, ink, rows) if width >= GUTTER_FROM else [[] for _ in range(rows)]
-    across = width - len(gutter[0])
+    axis = _axis(bounds, references, scale=scale, rows=_plot_rows(height))
     end = x_end(max(trace.last_x or 0.0 for _, trace in series), x_max)
-    plot = _Plot(across, rows, end=end, axis=axis, ink=ink)
+    plot = _Plot(width, height, x=(0.0, end), axis=axis, ink=ink)
     for label, trace in references:
         plot.add_reference(label, trace)
     plot.add_series(series)
-    plot.add_labels(legend=[label for label, _ in series] if len(series) > 1 else [], skipped=_skipped(series, scale))
-    grid = [[*left, *right] for left, right in zip(gutter, plot.cells, strict=True)]
-    if height >= LABELS_FROM:
-        caption = "steps" if across >= ROOMY else ""
-        numbers: list[Cell] = [(character, "axis") for character in x_labels(end, across, caption=caption)]
-        grid.append([BLANK] * (width - across) + numbers)
-    return grid
+    plot.add_labels()
+    plot.add_legend([label for label, _ in series], skipped=_skipped(series, scale))
+    return plot.framed(x_labels((0.0, end), plot.width, least=1.0, caption="steps" if plot.width >= ROOMY else ""))
+
+
+def draw_profiles(
+    profiles: Sequence[Profile],
+    references: Sequence[Line] = (),
+    *,
+    width: int,
+    height: int,
+    scale: Scale = "linear",
+    decades: int = 0,
+    caption: str = "",
+    ascii_only: bool = False,
+) -> Grid:
+    """A chart of curves over an x axis of their own, such as densities of eigenvalues.
+
+    The x axis covers all points, and each reference unless that is out of sight (`IN_SIGHT_ACROSS`): then an arrow with its
+    value stands at the edge. A linear y axis includes zero. On a log one curves end at its lower end, `decades` below the power of
+    ten that the largest value exceeds.
+
+    Args:
+        profiles: Up to four, the one that matters most first; points without a finite position are left out.
+        references: Values of x, drawn upright at their last value.
+        width: Cells across.
+        height: Rows.
+        scale: Of the y axis.
+        decades: Of a log axis, at most; 0 for no limit.
+        caption: What the x axis is.
+        ascii_only: Draw with ASCII characters; braille and box characters otherwise.
+
+    Returns:
+        `height` rows of `width` cells.
+    """
+    if width <= 0 or height <= 0:
+        return [[] for _ in range(max(height, 0))]
+    floor = -math.inf if scale == "linear" else _floor(profiles, decades)
+    series = [(label, _profile(points, floor=floor)) for label, points in profiles]
+    bounds = _bounds(series, scale)
+    if bounds is None:
+        return _message(_nothing_to_draw(series), width, height)
+    axis = y_axis(*bounds, scale=scale, rows=_plot_rows(height), from_zero=True)
+    marks = [(label, value) for label, trace in references if (value := _last(trace)) is not None]
+    x = _range_across(series, [value for _, value in marks])
+    plot = _Plot(width, height, x=x, axis=axis, ink=ASCII if ascii_only else BRAILLE)
+    for label, value in marks:
+        plot.add_upright(label, value)
+    plot.add_series(series)
+    plot.add_legend([label for label, _ in series])
+    plot.add_labels()
+    return plot.framed(x_labels(x, plot.width, caption=caption if plot.width >= ROOMY else ""))
 
 
 def text(grid: Grid) -> str:
@@ -221,11 +270,49 @@ def _axis(bounds: tuple[float, float], references: Sequence[Line], *, scale: Sca
     return y_axis(min([low, *values]), max([high, *values]), scale=scale, rows=rows, from_zero=bool(references))
 
 
+def _floor(profiles: Sequence[Profile], decades: int) -> float:
+    """Where a log axis begins."""
+    top = max((v for _, (_, values) in profiles for v in values if v is not None and math.isfinite(v)), default=0.0)
+    return 10.0 ** max(math.floor(math.log10(top)) - decades, -300) if decades and top > 0.0 else 0.0
+
+
+def _profile(points: Points, *, floor: float) -> Trace:
+    """The points above the floor, with gaps between; a curve that crosses the floor ends on it."""
+    pairs = [(min(max(x, -HUGE), HUGE), y) for x, y in zip(*points, strict=True) if x is not None and math.isfinite(x)]
+    seen = [y is not None and y > floor for _, y in pairs]
+    beside = [any(seen[max(k - 1, 0) : k + 2]) for k in range(len(pairs))]
+    at_floor = floor if floor > 0.0 else None
+    values = [
+        y if y is None or is_seen else at_floor if is_beside else None
+        for (_, y), is_seen, is_beside in zip(pairs, seen, beside, strict=True)
+    ]
+    return Trace.empty().extended([x for x, _ in pairs], values)
+
+
+def _range_across(series: Sequence[Line], marks: Sequence[float]) -> tuple[float, float]:
+    """Both ends of the x axis: where there are points, and the marks in sight with a little room."""
+    ends = [x for _, trace in series for x in (trace.first_x, trace.last_x) if x is not None]
+    low, high = min(ends), max(ends)
+    reach = IN_SIGHT_ACROSS * (high - low)
+    seen = [mark for mark in marks if low - reach <= mark <= high + reach]
+    room = ROOM_ACROSS * (max([high, *seen]) - min([low, *seen]))
+    low, high = min([low, *(mark - room for mark in seen)]), max([high, *(mark + room for mark in seen)])
+    largest = max(abs(low), abs(high))
+    if high - low > 1e-9 * largest:
+        return low, high
+    return low - (largest or 1.0), high + (largest or 1.0)
+
+
 def _last(trace: Trace) -> float | None:
     return None if trace.last is None else trace.last[1]
 
 
-def _gutter(axis: Axis, ink: Ink, rows: int) -> list[list[Cell]]:
+def _plot_rows(height: int) -> int:
+    """Rows of a chart above the numbers below it."""
+    return height - 1 if height >= LABELS_FROM else height
+
+
+def _gutter(axis: Axis, ink: Ink, rows: int) -> Grid:
     """The numbers at the left and the axis beside them."""
     place = axis.placer(rows * ink.up)
     texts = {rows - 1 - place(value) // ink.up: label for value, label in axis.labels}
@@ -237,22 +324,33 @@ def _gutter(axis: Axis, ink: Ink, rows: int) -> list[list[Cell]]:
 class _Plot:
     """The area inside the axes, filled in the order: references, series, labels."""
 
-    def __init__(self, width: int, rows: int, *, end: float, axis: Axis, ink: Ink) -> None:
-        self.cells: Grid = [[BLANK] * width for _ in range(rows)]
-        self._width = width
-        self._rows = rows
-        self._end = end
+    def __init__(self, width: int, height: int, *, x: tuple[float, float], axis: Axis, ink: Ink) -> None:
+        self._rows = _plot_rows(height)
+        self._has_numbers = height >= LABELS_FROM
+        self._gutter = _gutter(axis, ink, self._rows) if width >= GUTTER_FROM else [[] for _ in range(self._rows)]
+        self.width = width - len(self._gutter[0])
+        """Cells across inside the axes."""
+        self._cells: Grid = [[BLANK] * self.width for _ in range(self._rows)]
+        self._begin, self._end = x
         self._axis = axis
         self._ink = ink
-        self._place = axis.placer(rows * ink.up)
+        self._place = axis.placer(self._rows * ink.up)
         self._bits: dots.Bits = {}
-        self._labels: list[tuple[str, Sequence[int]]] = []
-        """References' labels and the rows to try for each."""
+        self._labels: list[tuple[str, Sequence[tuple[int, int]]]] = []
+        """References' labels and the places to try for each."""
+        self._written: set[tuple[int, int]] = set()
+        """Row and cell of what texts stand on."""
+
+    def framed(self, numbers: str) -> Grid:
+        """The chart with its axes; the numbers are those below, as wide as the area."""
+        grid = [[*left, *right] for left, right in zip(self._gutter, self._cells, strict=True)]
+        below: list[Cell] = [(character, "axis") for character in numbers]
+        return [*grid, [BLANK] * len(self._gutter[0]) + below] if self._has_numbers else grid
 
     def add_reference(self, label: str, trace: Trace) -> None:
         """A dotted line along the trace, up to the right edge as long as its last value is known."""
         axis, value = self._axis, _last(trace)
-        columns = trace.columns(0.0, self._end, self._width)
+        columns = trace.columns(self._begin, self._end, self.width)
         until = len(columns) if value is not None else int((trace.last_x or 0.0) / self._end * len(columns))
         spans = dots.level(columns, self._place, low=axis.low, high=axis.high, until=until)
         self._paint(dots.bits(spans, REFERENCE.dash, across=1, up=self._ink.up), REFERENCE)
@@ -260,38 +358,62 @@ class _Plot:
             return
         words = f"{label} = {format_number(value)}"
         if value > axis.high:
-            self._labels.append((f"{words} {self._ink.above}", [0]))
+            self._label(f"{words} {self._ink.above}", [0])
         elif value < axis.low:
-            self._labels.append((f"{words} {self._ink.below}", [self._rows - 1]))
+            self._label(f"{words} {self._ink.below}", [self._rows - 1])
         else:
             row = self._rows - 1 - self._place(value) // self._ink.up
-            rows = [y for y in (row - 1, row + 1, row) if 0 <= y < self._rows]
-            self._labels.append((words if self._width >= ROOMY else label, rows))
+            self._label(words if self.width >= ROOMY else label, [y for y in (row - 1, row + 1, row) if 0 <= y < self._rows])
+
+    def add_upright(self, label: str, value: float) -> None:
+        """A dotted line from the bottom to the top; only its label, with an arrow, where the value is out of sight."""
+        words = f"{label} = {format_number(value)}"
+        if value < self._begin:
+            self._labels.append((f"{self._ink.before} {words}", [(y, 0) for y in range(self._rows)]))
+        elif value > self._end:
+            self._label(f"{words} {self._ink.behind}", range(self._rows))
+        else:
+            across, up = self._ink.across, self._ink.up
+            dot = min(int((value - self._begin) / (self._end - self._begin) * self.width * across), self.width * across - 1)
+            cell = dot // across
+            bits = sum(1 << k for k in range(0, up, up // 2)) << dot % across * up
+            self._paint({(row, cell): bits for row in range(self._rows)}, REFERENCE)
+            words = words if self.width >= ROOMY else label
+            is_right = cell + len(words) + 3 <= self.width
+            self._labels.append((words, [(y, cell + 1 if is_right else max(0, cell - len(words) - 2)) for y in range(self._rows)]))
+
+    def _label(self, words: str, rows: Iterable[int]) -> None:
+        """Have the words written at the right, in the middle or at the left of one of the rows."""
+        self._labels.append((words, [(y, x) for x in (self.width, self.width // 2, 0) for y in rows]))
 
     def add_series(self, series: Sequence[Line]) -> None:
         """The series' dots: those of fewer points over those of more, which would hide them; the first over its equals."""
         for k in sorted(range(len(series)), key=lambda k: (-len(series[k][1]), -k)):
-            columns = series[k][1].columns(0.0, self._end, self._width * self._ink.across)
+            columns = series[k][1].columns(self._begin, self._end, self.width * self._ink.across)
             if self._axis.scale == "log":
                 columns = [dots.positive(column) for column in columns]
             stroke = STROKES[k % len(STROKES)]
             spans = dots.line(columns, self._place)
             self._paint(dots.bits(spans, stroke.dash, across=self._ink.across, up=self._ink.up), stroke)
 
-    def add_labels(self, *, legend: Sequence[str], skipped: str) -> None:
-        """The references' labels, the legend, and how many values are not drawn, where they hide the least."""
-        for words, rows in self._labels:
-            self._write([(f" {words} ", REFERENCE.role)], [(y, x) for x in (self._width, self._width // 2, 0) for y in rows])
-        corners = [(y, x) for y in (0, self._rows - 1) for x in (self._width, 0)]
-        samples = (self._legend(legend, sample=length) for length in SAMPLE_CELLS)
-        self._write(next((parts for parts in samples if sum(len(words) for words, _ in parts) <= self._width), []), corners)
+    def add_labels(self) -> None:
+        """The references' labels, where they hide the least."""
+        for words, places in self._labels:
+            self._write([(f" {words} ", REFERENCE.role)], places)
+
+    def add_legend(self, labels: Sequence[str], *, skipped: str = "") -> None:
+        """The series' labels where there are several, and how many values are not drawn, in the corners where they hide the least."""
+        corners = [(y, x) for y in (0, self._rows - 1) for x in (self.width, 0)]
+        samples = (self._legend(labels, sample=length) for length in SAMPLE_CELLS)
+        if len(labels) > 1:
+            self._write(next((parts for parts in samples if sum(len(words) for words, _ in parts) <= self.width), []), corners)
         if skipped:
             self._write([(f" {skipped} ", "label")], corners[::-1])
 
     def _paint(self, lines: dots.Bits, stroke: Stroke) -> None:
         """Set a line's dots. A thin line below shines through; a band of noise gives way, or nothing over it were seen."""
         across, up = self._ink.across, self._ink.up
-        glyphs, role, below, cells = self._glyphs(stroke), stroke.role, self._bits, self.cells[::-1]
+        glyphs, role, below, cells = self._glyphs(stroke), stroke.role, self._bits, self._cells[::-1]
         for place, bits in lines.items():
             if place in below and dots.is_thin(below[place], across=across, up=up):
                 bits |= below[place]
@@ -320,13 +442,15 @@ class _Plot:
             places: Row and first cell, in order of preference; moved to the left as far as the text needs.
         """
         cells: list[Cell] = [(character, role) for words, role in parts for character in words]
-        if len(cells) > self._width:
+        if not cells or len(cells) > self.width:
             return
-        starts = [(y, min(x, self._width - len(cells))) for y, x in places]
-        y, x = min(starts, key=lambda start: _num_hidden(self.cells[start[0]][start[1] : start[1] + len(cells)]))
-        self.cells[y][x : x + len(cells)] = cells
+        starts = [(y, min(x, self.width - len(cells))) for y, x in places]
+        y, x = min(starts, key=lambda start: self._num_hidden(start, len(cells)))
+        self._cells[y][x : x + len(cells)] = cells
+        self._written |= {(y, k) for k in range(x, x + len(cells))}
 
-
-def _num_hidden(cells: Sequence[Cell]) -> int:
-    """Cells that a text over them would hide; references do not count, one sees that they go on behind it."""
-    return sum(character != " " and role != REFERENCE.role for character, role in cells)
+    def _num_hidden(self, start: tuple[int, int], count: int) -> int:
+        """Cells that a text there would hide; of references only their labels count, one sees that the lines go on behind it."""
+        y, x = start
+        cells = enumerate(self._cells[y][x : x + count], x)
+        return sum(character != " " and (role != REFERENCE.role or (y, k) in self._written) for k, (character, role) in cells)

@@ -148,6 +148,8 @@ def number(value: float | None, *, digits: int = 4) -> str:
 def numbers(panels: Iterable[Panel], group: Group) -> Cells:
     """What records say, in the panels' terms: headlines first, then further curves and notes, then metrics that no panel shows.
 
+    Of a panel with an x axis of its own, which takes more than a line, only that it was measured and its notes.
+
     Args:
         panels: The header's.
         group: Records, by kind.
@@ -158,7 +160,9 @@ def numbers(panels: Iterable[Panel], group: Group) -> Cells:
     panels = tuple(panels)
     cells: Cells = {}
     for panel in panels:
-        if (value := _at(group, panel.series[0])) is not UNSET:
+        if panel.x and panel.series[0].record in group:
+            cells[panel.title] = f"{panel.title} measured"
+        elif (value := _at(group, panel.series[0])) is not UNSET:
             cells[panel.title] = f"{panel.title} {number(value)}{_error(panel, group)}{_ratio(panel, group)}"
     for panel in panels:
         for curve, name in _further(panel):
@@ -184,7 +188,8 @@ def _ratio(panel: Panel, group: Group) -> str:
 
 def _further(panel: Panel) -> Iterator[tuple[Curve, str]]:
     """Curves beside the headline, with the words that they go by."""
-    yield from ((curve, f"{curve.label} {panel.title}") for curve in panel.series[1:])
+    if not panel.x:
+        yield from ((curve, f"{curve.label} {panel.title}") for curve in panel.series[1:])
     yield from ((curve, curve.label) for curve in panel.notes)
 
 

@@ -1,12 +1,14 @@
 """Figures for papers from runs' logs: the panels of the live view, one below the other, over one axis of steps.
 
-Called by the command line. matplotlib is an optional package and imported where it draws, without its global state.
+Those with an x axis of their own come last. Called by the command line. matplotlib is an optional package and imported where
+it draws, without its global state.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from itertools import chain
-from math import isfinite, nan
+from math import floor, isfinite, log10, nan
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -14,7 +16,8 @@ from eos_tui.labels import run_labels
 from eos_tui.log_reader import read_whole
 from eos_tui.replacing import replacing
 from eos_tui.series import Key, by_kind, points
-from eos_tui.snapshot import RunSnapshot
+from eos_tui.snapshot import RunSnapshot, profiles
+from eos_tui.snapshot import value as last_value
 from eos_tui.watcher import RunWatcher
 from runners.errors import OutputError
 from runners.records import Curve, Panel
@@ -30,8 +33,8 @@ MAX_POINTS = 20_000
 """A longer series is drawn by its extremes in `COLUMNS` columns, which on paper looks the same."""
 COLUMNS = 1000
 """A column's width of print at 300 dots an inch."""
-WIDTH, PANEL_HEIGHT = 3.4, 1.55
-"""Of a figure that fills one of a page's two columns, and of each panel; in inches."""
+WIDTH, PANEL_HEIGHT, X_HEIGHT = 3.4, 1.55, 0.3
+"""Of a figure that fills one of a page's two columns, of each panel, and of an x axis of its own; in inches."""
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Told apart by the colour-blind. Source: Okabe and Ito (2008), "Color Universal Design"; the yellow is left out, which print loses."""
 Dash: TypeAlias = Literal["-"] | tuple[float, Sequence[float]]
@@ -41,6 +44,8 @@ REFERENCE_DASH: Dash = (0, (4, 2))
 GREY = "0.35"
 IN_SIGHT = 4.0
 """An axis reaches to references up to so many times the largest value; a farther one does not press the series flat."""
+IN_SIGHT_ACROSS = 3.0
+"""An x axis that is not the step reaches to references up to so many times the points' range away."""
 FEW_POINTS = 40
 """Up to so many points each is marked."""
 MANY_POINTS = 1000
@@ -79,6 +84,8 @@ class _Run:
     label: str
     panels: tuple[Panel, ...]
     points: Mapping[Key, Points]
+    """Of what is drawn over steps."""
+    snapshot: RunSnapshot
 
     def of(self, curve: Curve) -> Points:
         """The points of a curve; none when it was never measured."""
@@ -99,6 +106,8 @@ class _Line:
     error: Points | None = None
     """Half-widths of a band, at the steps of the points."""
     is_reference: bool = False
+    is_upright: bool = False
+    """A value of x."""
 
 
 def plot(folders: Sequence[RunFolder], output: Path) -> Path:
@@ -140,14 +149,14 @@ def _read(folders: Sequence[RunFolder]) -> list[_Run]:
     for folder, snapshot, label in zip(folders, snapshots, labels, strict=True):
         if snapshot.header is None or not snapshot.header.panels:
             raise OutputError(f"{folder.name} has nothing to draw: its log has no header yet, or one without panels.")
-        runs.append(_Run(label, snapshot.header.panels, _all_points(folder, snapshot)))
+        runs.append(_Run(label, snapshot.header.panels, _all_points(folder, snapshot), snapshot))
     return runs
 
 
 def _all_points(folder: RunFolder, snapshot: RunSnapshot) -> Mapping[Key, Points]:
     """The points of what the panels show: all of a short series, the extremes of a long one."""
     assert snapshot.header is not None
-    curves = chain.from_iterable((*panel.series, *panel.references, panel.error) for panel in snapshot.header.panels)
+    curves = chain.from_iterable((*panel.series, *panel.references, panel.error) for panel in snapshot.header.panels if not panel.x)
     wanted = {(curve.record, curve.field) for curve in curves if curve} & snapshot.traces.keys()
     short = {key for key in wanted if len(snapshot.traces[key]) <= MAX_POINTS}
     found: dict[Key, tuple[list[float], list[float]]] = {key: ([], []) for key in short}
@@ -182,21 +191,34 @@ def _extremes(snapshot: RunSnapshot, key: Key) -> tuple[list[float], list[float]
 def _figure(runs: Sequence[_Run]) -> "Figure":
     from matplotlib.figure import Figure
 
-    titles = list(dict.fromkeys(panel.title for run in runs for panel in run.panels))
     several = len(runs) > 1
-    height = 0.35 + PANEL_HEIGHT * len(titles) + (0.16 * len(runs) if several else 0.0)
+    kinds = sorted(dict.fromkeys((panel.x is not None, panel.title) for run in runs for panel in run.panels), key=itemgetter(0))
+    num_over_steps = sum(not has_x for has_x, _ in kinds)
+    height = 0.35 + PANEL_HEIGHT * len(kinds) + X_HEIGHT * (len(kinds) - num_over_steps) + (0.16 * len(runs) if several else 0.0)
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
-    all_axes = figure.subplots(len(titles), 1, sharex=True, squeeze=False)[:, 0]
-    for title, axes in zip(titles, all_axes, strict=True):
-        shown = [(run, panel, index) for index, run in enumerate(runs) for panel in run.panels if panel.title == title]
-        _draw_panel(axes, shown[0][1], list(_lines(shown, several=several)), several=several)
+    all_axes: list[Axes] = list(figure.subplots(len(kinds), 1, squeeze=False)[:, 0])
+    _share_steps(all_axes[:num_over_steps])
+    for kind, axes in zip(kinds, all_axes, strict=True):
+        shown = [
+            (run, panel, index) for index, run in enumerate(runs) for panel in run.panels if (panel.x is not None, panel.title) == kind
+        ]
+        lines = (_profiles if kind[0] else _lines)(shown, several=several)
+        _draw_panel(axes, shown[0][1], list(lines), several=several)
     figure.align_ylabels(all_axes)
-    all_axes[-1].set_xlabel("step")
-    all_axes[-1].margins(x=0.01)
     if several:
         handles = [_handle(COLOURS[index % len(COLOURS)]) for index in range(len(runs))]
         figure.legend(handles, [_plain(run.label) for run in runs], loc="outside upper left")
     return figure
+
+
+def _share_steps(all_axes: Sequence["Axes"]) -> None:
+    """One axis of steps, written below the last of the panels."""
+    for axes in all_axes[:-1]:
+        axes.sharex(all_axes[-1])
+        axes.tick_params(labelbottom=False)
+    for axes in all_axes[-1:]:
+        axes.set_xlabel("step")
+        axes.margins(x=0.01)
 
 
 def _lines(shown: Sequence[tuple[_Run, Panel, int]], *, several: bool) -> Iterator[_Line]:
@@ -213,8 +235,38 @@ def _lines(shown: Sequence[tuple[_Run, Panel, int]], *, several: bool) -> Iterat
             yield _Line(curve.label, run.of(curve), colour, dash=REFERENCE_DASH, order=1, is_reference=True)
 
 
+def _profiles(shown: Sequence[tuple[_Run, Panel, int]], *, several: bool) -> Iterator[_Line]:
+    """The lines of a panel with an x axis of its own: each run's last profile and, where there is one run, its first behind in grey."""
+    for run, panel, number in shown:
+        colour = COLOURS[number % len(COLOURS)]
+        found = [(label, (_all_drawable(xs), _all_drawable(ys))) for label, (xs, ys) in profiles(run.snapshot, panel)]
+        for rank, (label, (xs, ys)) in enumerate(found[:1] if several else found):
+            error = _profile_error(run, panel, xs) if not rank else None
+            words = panel.series[0].label if several else label
+            yield _Line(words, (xs, ys), GREY if rank else colour, dash="-", order=10 - rank, error=error)
+        ends = [x for _, (xs, _) in found for x in xs if isfinite(x)]
+        for curve in panel.references if ends else ():
+            value, reach = last_value(run.snapshot, curve), IN_SIGHT_ACROSS * (max(ends) - min(ends))
+            if value is not None and min(ends) - reach <= value <= max(ends) + reach:
+                yield _Line(
+                    curve.label, ((value, value), (0.0, 1.0)), colour, dash=REFERENCE_DASH, order=1, is_reference=True, is_upright=True
+                )
+
+
+def _profile_error(run: _Run, panel: Panel, xs: Sequence[float]) -> Points | None:
+    values = getattr(run.snapshot.last.get(panel.error.record), panel.error.field, None) if panel.error else None
+    return (xs, _all_drawable(values)) if isinstance(values, tuple) and len(values) == len(xs) else None
+
+
+def _all_drawable(values: Sequence[float | None]) -> list[float]:
+    return [_drawable(value) for value in values]
+
+
 def _draw_panel(axes: "Axes", panel: Panel, lines: Sequence[_Line], *, several: bool) -> None:
     axes.set_ylabel(_plain(f"{panel.title} ({panel.unit})" if panel.unit else panel.title))
+    if panel.x:
+        axes.set_xlabel(_plain(panel.x.label))
+        axes.margins(x=0.01)
     for line in lines:
         _draw_line(axes, line)
     values = [y for line in lines if not line.is_reference for y in line.points[1] if isfinite(y)]
@@ -222,7 +274,8 @@ def _draw_panel(axes: "Axes", panel: Panel, lines: Sequence[_Line], *, several: 
         axes.text(0.5, 0.5, "nothing measured", transform=axes.transAxes, ha="center", va="center", color=GREY)
         axes.set_yticks([])
         return
-    _scale(axes, values, [y for line in lines if line.is_reference for y in line.points[1] if isfinite(y)], log=panel.scale == "log")
+    references = [y for line in lines if line.is_reference and not line.is_upright for y in line.points[1] if isfinite(y)]
+    _scale(axes, values, references, panel=panel)
     legend = {line.label: line for line in reversed(lines) if line.points[0]}
     if len(legend) > 1:
         handles = [_handle(GREY if several else line.colour, line.dash) for line in reversed(legend.values())]
@@ -231,6 +284,9 @@ def _draw_panel(axes: "Axes", panel: Panel, lines: Sequence[_Line], *, several: 
 
 def _draw_line(axes: "Axes", line: _Line) -> None:
     xs, ys = line.points
+    if line.is_upright:
+        axes.axvline(xs[0], color=line.colour, linestyle=line.dash, linewidth=0.9, zorder=line.order)
+        return
     marker = "o" if len(xs) <= FEW_POINTS and not line.is_reference else ""
     dense = len(xs) > MANY_POINTS and line.order < 10
     width = 0.9 if line.is_reference or dense else 1.2
@@ -241,11 +297,14 @@ def _draw_line(axes: "Axes", line: _Line) -> None:
         axes.fill_between(xs, low, high, color=line.colour, alpha=0.25, linewidth=0, zorder=line.order - 1)
 
 
-def _scale(axes: "Axes", values: Sequence[float], references: Sequence[float], *, log: bool) -> None:
+def _scale(axes: "Axes", values: Sequence[float], references: Sequence[float], *, panel: Panel) -> None:
     """Linear or, where there is something above zero, log; high enough for the series and the references in sight."""
     positive = [value for value in values if value > 0]
-    if log and positive:
-        axes.set_yscale("log", nonpositive="mask")
+    if panel.scale == "log" and positive:
+        axes.set_yscale("log", nonpositive="clip" if panel.decades else "mask")
+        if panel.decades:
+            axes.set_ylim(bottom=max(10.0 ** (floor(log10(max(positive))) - panel.decades), 1 / MAX_MAGNITUDE))
+            axes.minorticks_off()
         return
     top = max(values)
     seen = [reference for reference in references if reference <= IN_SIGHT * top]

@@ -13,6 +13,10 @@ from runners.records import SERIES_KINDS, AnyRecord
 
 Key: TypeAlias = tuple[str, str]
 """Record kind and field path, such as ("sharpness", "value") and ("metrics", "values.test_loss")."""
+Points: TypeAlias = tuple[Sequence[float | None], Sequence[float | None]]
+"""Positions, never decreasing, and as many values; None for what is not finite."""
+Profile: TypeAlias = tuple[str, Points]
+"""A label, and a curve over something else than the step."""
 
 
 def kind_of(record: type[AnyRecord]) -> str:

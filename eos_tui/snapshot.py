@@ -14,8 +14,8 @@ from typing import cast
 import msgspec
 
 from eos_tui.decimate import Trace
-from eos_tui.series import by_kind, points
-from runners.records import AnyMeasurement, AnyRecord, Curve, EndRecord, EventRecord, Header
+from eos_tui.series import Points, Profile, by_kind, points
+from runners.records import AnyMeasurement, AnyRecord, Curve, EndRecord, EventRecord, Header, Panel
 
 MAX_EVENTS = 200
 """Events that a snapshot keeps, the last ones."""
@@ -75,6 +75,8 @@ class RunSnapshot:
     """Updates that the run is asked for; 0 before the header."""
     time: float = 0.0
     """Run time of the last record, in seconds."""
+    first: dict[str, AnyRecord] = field(default_factory=dict)
+    """The first record of each kind."""
     last: dict[str, AnyRecord] = field(default_factory=dict)
     """The last record of each kind."""
     traces: dict[tuple[str, str], Trace] = field(default_factory=dict)
@@ -123,6 +125,7 @@ def fold(snapshot: RunSnapshot, records: Sequence[AnyRecord]) -> RunSnapshot:
             step=max(snapshot.step, *(record.step for record in newest.values())),
             steps=header.steps if header else 0,
             time=max(snapshot.time, *(record.time for record in newest.values())),
+            first={kind: found[0] for kind, found in kinds.items()} | snapshot.first,
             last=snapshot.last | newest,
             traces=snapshot.traces | {key: _extended(snapshot.traces.get(key), xs, ys) for key, xs, ys in points(kinds)},
             events=(*snapshot.events, *events)[-MAX_EVENTS:],
@@ -174,6 +177,27 @@ def value(snapshot: RunSnapshot, curve: Curve) -> float | None:
     """The last value of a panel's curve; None when there is none, or it is not finite."""
     last = trace(snapshot, curve).last
     return last[1] if last else None
+
+
+def profiles(snapshot: RunSnapshot, panel: Panel) -> list[Profile]:
+    """What a panel with an x axis of its own draws: the series of the last record, and of the first one behind.
+
+    Args:
+        snapshot: The run.
+        panel: One with `x`.
+
+    Returns:
+        By label, which says the step, the lists of one record; none of a record without them.
+    """
+    assert panel.x is not None
+    found: dict[str, Points] = {}
+    for records in (snapshot.last, snapshot.first):
+        for curve in panel.series:
+            record = records.get(curve.record)
+            xs, ys = (getattr(record, name, None) for name in (panel.x.field, curve.field))
+            if record and isinstance(xs, tuple) and isinstance(ys, tuple):
+                found[(f"{curve.label}, " if len(panel.series) > 1 else "") + f"step {record.step:,}"] = (xs, ys)
+    return list(found.items())
 
 
 def _status(snapshot: RunSnapshot, *, held: bool | None, silent: float) -> Status:

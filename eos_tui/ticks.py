@@ -86,19 +86,22 @@ def x_end(last: float, asked: float | None) -> float:
     return float(base * 2.0 ** math.ceil(math.log2(max(last, min(base, FEWEST_STEPS)) / base)))
 
 
-def x_labels(end: float, width: int, *, caption: str = "") -> str:
-    """The row under a chart whose x axis runs from 0 to `end` in `width` cells: numbers centred below their place.
+def x_labels(x: tuple[float, float], width: int, *, least: float = 0.0, caption: str = "") -> str:
+    """The row under a chart whose x axis has these ends in `width` cells: numbers centred below their place.
 
     Args:
-        end: The axis's right end, above 0.
+        x: Left and right end, the right one the larger.
         width: Cells in the row.
+        least: Smallest distance of two numbers.
         caption: What the numbers are, at the right where there is room.
     """
-    step = max(1.0, _round_step(end * CELLS_APART / max(width, 1)))
+    begin, end = x
+    apart = max(CELLS_APART, len(caption) + 5)
+    step = max(least, _round_step((end - begin) * apart / max(width, 1)))
     row, before = "", ""
-    for k in range(math.floor(end / step + 1e-9) + 1):
+    for k in range(math.ceil(begin / step - 1e-9), math.floor(end / step + 1e-9) + 1):
         label = short_number(k * step)
-        start = max(0, min(int(k * step / end * width) - len(label) // 2, width - len(label)))
+        start = max(0, min(int((k * step - begin) / (end - begin) * width) - len(label) // 2, width - len(label)))
         if start < len(row) + bool(row) * 2 or start + len(label) > width:
             continue
         row, before = row.ljust(start) + label, row

@@ -1,5 +1,6 @@
 """Which panels the screen of a training run shows, as data for the log's header."""
 
+import math
 from collections.abc import Sequence
 
 from runners.records import Curve, Panel
@@ -10,7 +11,7 @@ MOST_LINES = 4
 
 
 def train_panels(
-    spec: Train, *, formula: str | None, preconditioned: bool, per_output: bool, has_test: bool, layers: Sequence[str]
+    spec: Train, *, formula: str | None, preconditioned: bool, per_output: bool, has_test: bool, layers: Sequence[str], num_params: int
 ) -> tuple[Panel, ...]:
     """Loss; sharpness against the optimizer's edge; NTK trace against the stochastic threshold; and what else is measured.
 
@@ -21,6 +22,7 @@ def train_panels(
         per_output: Whether K and its threshold are in the per-output convention.
         has_test: Whether there are test examples.
         layers: The names of the model's layers, from its input on.
+        num_params: Trained numbers of the model.
 
     Returns:
         The panels that the run has numbers for, from the top of the screen down.
@@ -39,6 +41,9 @@ def train_panels(
         panels.append(_gradient())
     if spec.measure.hessian_trace_every:
         panels.append(_hessian_trace())
+    if spec.measure.density_every:
+        has_edge = spec.measure.sharpness_every > 0 and not preconditioned
+        panels.append(_density(formula if has_edge else None, num_params=num_params))
     if spec.measure.batch_sharpness_every:
         panels.append(_batch_sharpness(has_edge=isinstance(spec.optimizer, Sgd), has_full=spec.measure.batch_sharpness_full))
     return tuple(panels)
@@ -118,6 +123,20 @@ def _hessian_trace() -> Panel:
         title="Hessian trace",
         series=(Curve(record="hessian_trace", field="value", label="trace"),),
         error=Curve(record="hessian_trace", field="sem", label="standard error"),
+    )
+
+
+def _density(formula: str | None, *, num_params: int) -> Panel:
+    """A single eigenvalue stands as high as the whole spectrum would, over the number of parameters; a tenth of that is still shown."""
+    return Panel(
+        title="spectral density",
+        scale="log",
+        series=(Curve(record="density", field="density", label="density"),),
+        x=Curve(record="density", field="at", label="eigenvalue"),
+        decades=1 + math.ceil(math.log10(num_params)),
+        references=(Curve(record="sharpness", field="threshold", label=formula),) if formula else (),
+        error=Curve(record="density", field="sem", label="standard error"),
+        notes=(Curve(record="density", field="width", label="smoothing width"),),
     )
 
 

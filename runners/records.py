@@ -41,8 +41,13 @@ class Panel(Struct, frozen=True, kw_only=True, omit_defaults=True):
     scale: Literal["linear", "log"] = "linear"
     series: tuple[Curve, ...]
     """Drawn as lines; the first is the panel's headline number."""
+    x: Curve | None = None
+    """The x axis where it is not the step: a list in one record with the series, which are lists as long. The last is drawn, the
+    first behind it."""
+    decades: int = 0
+    """How many powers of ten below that of its largest value a log axis reaches with x, at most; 0 for no limit."""
     references: tuple[Curve, ...] = ()
-    """What the series are held against: drawn as dashed lines that follow the record."""
+    """What the series are held against: drawn as dashed lines that follow the record; with x, upright at the last value."""
     error: Curve | None = None
     """Half-width of the headline number's error, in its unit."""
     ratio: Curve | None = None

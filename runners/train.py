@@ -175,6 +175,7 @@ class TrainRunner:
                 per_output=self._curvature.is_per_output,
                 has_test=described.num_test > 0,
                 layers=list(self._model.params),
+                num_params=self._model.num_params,
             ),
             versions=environment.versions(),
             git=environment.git(),

@@ -1,9 +1,11 @@
 """The chart as a widget: `charts.draw` on Textual's Line API, repainted cell by cell."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import ClassVar
 
-from eos_tui.charts import Grid, Line, draw
+from eos_tui.charts import Grid, Line, draw, draw_profiles
+from eos_tui.series import Profile
 from eos_tui.ticks import Scale
 from eos_tui.widgets.cells import CellGrid
 
@@ -45,10 +47,7 @@ class Chart(CellGrid):
         super().__init__()
         self._framed = framed
         self._ascii_only = ascii_only
-        self._series: Sequence[Line] = ()
-        self._references: Sequence[Line] = ()
-        self._scale: Scale = "linear"
-        self._x_max: float | None = None
+        self._draw: Callable[..., Grid] = partial(draw, ())
 
     def show(self, series: Sequence[Line], references: Sequence[Line] = (), *, scale: Scale = "linear", x_max: float | None = None) -> None:
         """Draw these lines instead; cells that look the same are not sent again.
@@ -59,7 +58,22 @@ class Chart(CellGrid):
             scale: Of the y axis.
             x_max: The steps that the run is asked for.
         """
-        self._series, self._references, self._scale, self._x_max = series, references, scale, x_max
+        self._draw = partial(draw, series, references, scale=scale, x_max=x_max)
+        self.redraw()
+
+    def show_profiles(
+        self, profiles: Sequence[Profile], references: Sequence[Line] = (), *, scale: Scale, decades: int = 0, caption: str = ""
+    ) -> None:
+        """Draw these curves over an x axis of their own instead.
+
+        Args:
+            profiles: Labels and points, up to four.
+            references: Values of x that they are held against.
+            scale: Of the y axis.
+            decades: Of a log axis, at most; 0 for no limit.
+            caption: What the x axis is.
+        """
+        self._draw = partial(draw_profiles, profiles, references, scale=scale, decades=decades, caption=caption)
         self.redraw()
 
     def grid(self, width: int, height: int) -> Grid:
@@ -71,12 +85,4 @@ class Chart(CellGrid):
         return [*rows, [(character, "frame") for character in left + edge * (width - 2) + right]]
 
     def _drawn(self, width: int, height: int) -> Grid:
-        return draw(
-            self._series,
-            self._references,
-            width=width,
-            height=height,
-            scale=self._scale,
-            x_max=self._x_max,
-            ascii_only=self._ascii_only,
-        )
+        return self._draw(width=width, height=height, ascii_only=self._ascii_only)

@@ -9,7 +9,7 @@ from textual.containers import Vertical
 
 from eos_tui.charts import Grid, Line, format_number, sparkline
 from eos_tui.decimate import Trace
-from eos_tui.snapshot import RunSnapshot, trace, value
+from eos_tui.snapshot import RunSnapshot, profiles, trace, value
 from eos_tui.ticks import Scale
 from eos_tui.widgets.cells import CellGrid
 from eos_tui.widgets.chart import Chart
@@ -42,11 +42,9 @@ def title_parts(panel: Panel, snapshot: RunSnapshot, *, scale: Scale, ascii_only
     parts: dict[str, Part] = {"name": (panel.title, "name")}
     if scale == "log":
         parts["scale"] = (" (log)", "note")
-    headline = trace(snapshot, panel.series[0]).last
-    if headline is None:
+    if (headline := _headline(panel, snapshot)) is None:
         return parts
-    words = "not finite" if headline[1] is None else " ".join([format_number(headline[1]), panel.unit]).rstrip()
-    parts["value"] = (f"{panel.series[0].label} {words}" if len(panel.series) > 1 else words, "value")
+    parts["value"] = (headline, "value")
     if (seconds := snapshot.measured_seconds.get(panel.series[0].record)) and snapshot.time > 0:
         parts["cost"] = (f" ({100 * min(seconds / snapshot.time, 1.0):.0f} % of the time)", "note")
     if panel.error and (error := value(snapshot, panel.error)) is not None:
@@ -58,6 +56,18 @@ def title_parts(panel: Panel, snapshot: RunSnapshot, *, scale: Scale, ascii_only
     if panel.ratio and (spark := _spark(trace(snapshot, panel.ratio), ascii_only=ascii_only)):
         parts["spark"] = (f" {spark}", "ratio")
     return parts
+
+
+def _headline(panel: Panel, snapshot: RunSnapshot) -> str | None:
+    """The last number; the step of what is drawn over another axis; None when nothing was measured."""
+    curve = panel.series[0]
+    if panel.x:
+        return f"step {record.step:,}" if (record := snapshot.last.get(curve.record)) else None
+    last = trace(snapshot, curve).last
+    if last is None:
+        return None
+    words = "not finite" if last[1] is None else " ".join([format_number(last[1]), panel.unit]).rstrip()
+    return f"{curve.label} {words}" if len(panel.series) > 1 else words
 
 
 def title_row(parts: dict[str, Part], width: int, *, ascii_only: bool = False) -> list[Part]:
@@ -176,12 +186,18 @@ class PanelView(Vertical):
     def show(self, snapshot: RunSnapshot) -> None:
         """Draw this state of the run; costs nothing when no number of the panel came since."""
         self._snapshot = snapshot
-        series, references = self._lines(self.panel.series), self._lines(self.panel.references)
-        extras = [trace(snapshot, curve) for curve in (self.panel.error, self.panel.ratio, *self.panel.notes) if curve]
-        shown = (self._scale, snapshot.steps, *extras, *(found for _, found in (*series, *references)))
-        if shown != self._shown:
-            self._shown = shown
-            self._title.show(title_parts(self.panel, snapshot, scale=self._scale, ascii_only=self._ascii_only))
+        panel, references = self.panel, self._lines(self.panel.references)
+        curves = profiles(snapshot, panel) if panel.x else []
+        series = [] if panel.x else self._lines(panel.series)
+        extras = [trace(snapshot, curve) for curve in (panel.error, panel.ratio, *panel.notes) if curve]
+        shown = (self._scale, snapshot.steps, *extras, *(found for _, found in (*series, *curves, *references)))
+        if shown == self._shown:
+            return
+        self._shown = shown
+        self._title.show(title_parts(panel, snapshot, scale=self._scale, ascii_only=self._ascii_only))
+        if panel.x:
+            self._chart.show_profiles(curves, references, scale=self._scale, decades=panel.decades, caption=panel.x.label)
+        else:
             self._chart.show(series, references, scale=self._scale, x_max=snapshot.steps or None)
 
     def toggle_scale(self) -> None:

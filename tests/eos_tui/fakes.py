@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from math import exp
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from runners.records import (
     AnyRecord,
     Curve,
     DataDescription,
+    DensityRecord,
     EndRecord,
     EventRecord,
     Header,
@@ -49,6 +51,16 @@ NTK = Panel(
     notes=(Curve(record="ntk", field="noise_kernel", label="K"),),
 )
 PANELS = (LOSS, SHARPNESS, NTK)
+DENSITY = Panel(
+    title="spectral density",
+    scale="log",
+    series=(Curve(record="density", field="density", label="density"),),
+    x=Curve(record="density", field="at", label="eigenvalue"),
+    decades=5,
+    references=SHARPNESS.references,
+    error=Curve(record="density", field="sem", label="standard error"),
+    notes=(Curve(record="density", field="width", label="smoothing width"),),
+)
 
 
 class FakeRun:
@@ -140,6 +152,26 @@ class FakeRun:
             "seconds": 0.05,
         }
         self.write(NtkRecord(**(given | fields)))
+
+    def density(self, step: int, **fields: Any) -> None:
+        """A bulk at 0 and an eigenvalue that grows with the step."""
+        at = [-1.0 + 0.1 * k for k in range(100)]
+        value = 2.0 + step / 500
+        given: dict[str, Any] = {
+            "step": step,
+            "time": step / 100,
+            "at": tuple(at),
+            "density": tuple(exp(-8 * x**2) + 1e-3 * exp(-8 * (x - value) ** 2) for x in at),
+            "sem": (1e-5,) * len(at),
+            "width": 0.25,
+            "num_probes": 4,
+            "order": 32,
+            "num_hvps": 128,
+            "num_examples": 1500,
+            "method": "stochastic Lanczos quadrature",
+            "seconds": 0.1,
+        }
+        self.write(DensityRecord(**(given | fields)))
 
     def event(self, step: int, event: str, message: str = "") -> None:
         self.write(EventRecord(step=step, time=step / 100, event=event, message=message))

@@ -21,9 +21,10 @@ from eos_tui.follower import Follower
 from eos_tui.messages import ReadingFailed, RunAdvanced
 from eos_tui.screens.confirm import ConfirmScreen
 from eos_tui.screens.help import HelpScreen
+from eos_tui.widgets.chart import Chart
 from eos_tui.widgets.panel import PanelView
 from runners.records import Curve, Panel
-from tests.eos_tui.fakes import LOSS, NAME, NOW, PANELS, FakeRun, filled, live, requests
+from tests.eos_tui.fakes import DENSITY, LOSS, NAME, NOW, PANELS, FakeRun, filled, live, requests
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -126,6 +127,44 @@ async def test_only_the_part_of_the_header_that_changed_is_drawn_again(run):
 
     assert regions
     assert sum(region.area for region in regions) < 20
+
+
+async def test_a_density_shows_the_last_measurement_and_the_first_behind(run):
+    run.header(panels=(DENSITY,))
+    run.sharpness(0, 2.0)
+    run.density(0)
+    async with app_of(run).run_test(size=(80, 24)) as pilot:
+        first = await look(pilot)
+        run.density(50, density=(0.0, *(1.0,) * 99))
+        run.density(2000)
+        last = await look(pilot)
+        await pilot.press("l")
+        linear = await settled(pilot)
+
+    assert "spectral density (log)" in first
+    assert "step 0, smoothing width 0.250" in first
+    assert "2/lr = 6.67" in first
+    assert "eigenvalue" in first
+    assert "step 2,000, smoothing width 0.250" in last
+    assert "⠒⠒⠒ step 2,000  ⠒ ⠒ step 0 " in last
+    assert "step 50" not in last
+    assert "(log)" not in linear
+
+
+async def test_a_density_is_sent_once(run):
+    run.header(panels=(DENSITY,))
+    run.sharpness(0, 2.0)
+    run.density(0)
+    async with app_of(run).run_test(size=(120, 40)) as pilot:
+        await look(pilot)
+        chart = pilot.app.screen.query_one(Chart)
+        regions: list[object] = []
+        chart.refresh = lambda *given, **_: regions.extend(given)
+        run.sharpness(10, 3.0)
+        run.step(10)
+        await look(pilot)
+
+    assert regions == []
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 4, 7])

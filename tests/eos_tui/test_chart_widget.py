@@ -14,11 +14,13 @@ from textual.widget import Widget
 from eos_tui.charts import draw
 from eos_tui.decimate import Trace
 from eos_tui.snapshot import RunSnapshot, empty
+from eos_tui.watcher import RunWatcher
 from eos_tui.widgets.cells import changes, runs
 from eos_tui.widgets.chart import Chart
 from eos_tui.widgets.frugal import FrugalScreen, NarrowUpdate
 from eos_tui.widgets.panel import PanelView, title_parts, title_row
 from runners.records import Curve, Panel
+from tests.eos_tui.fakes import DENSITY, FakeRun
 
 VALUE = Curve(record="sharpness", field="value", label="sharpness")
 THRESHOLD = Curve(record="sharpness", field="threshold", label="2/lr")
@@ -99,6 +101,24 @@ async def test_what_looks_the_same_is_not_repainted(monkeypatch):
         monkeypatch.setattr(chart, "refresh", pytest.fail)
 
         chart.show([("loss", line(50))], x_max=100)
+
+
+@pytest.mark.parametrize("numbers", [(), (0.0, 0.0, 0.0), (None, None, None), (1e-3, None, 5.0), (1e300, 1e-300, 0.0)])
+async def test_a_density_of_any_numbers_fits_any_size(tmp_path, numbers):
+    run = FakeRun(tmp_path)
+    run.header(panels=(DENSITY,))
+    run.sharpness(0, None, threshold=1e308)
+    run.density(0, at=tuple(range(len(numbers))), density=numbers)
+    state = RunWatcher(run.folder).catch_up()
+    view = PanelView(DENSITY)
+    async with Showing(view).run_test(size=(80, 24)) as pilot:
+        view.show(state)
+        for size in [(1, 1), (3, 1), (20, 5), (200, 60)]:
+            view.toggle_scale()
+            await pilot.resize_terminal(*size)
+            await pilot.pause()
+
+            assert max(map(len, screen_text(pilot.app))) <= size[0]
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 2), (3, 1), (20, 5), (200, 60)])

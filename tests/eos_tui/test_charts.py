@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eos_tui.charts import draw, format_number, sparkline, text
+from eos_tui.charts import draw, draw_profiles, format_number, sparkline, text
 from eos_tui.decimate import Trace
 from eos_tui.ticks import tick_label, x_end, x_labels, y_axis
 
@@ -24,6 +24,16 @@ def trace(value, last: int, every: int = 1) -> Trace:
 
 def drawn(series, references=(), **options) -> str:
     return text(draw(series, references, **options))
+
+
+def profile(peaks, low: float, high: float, count: int = 57):
+    """Gaussians of width 0.25 with these heights, at so many places."""
+    xs = [low + (high - low) * k / (count - 1) for k in range(count)]
+    return xs, [sum(height * math.exp(-8 * (x - at) ** 2) for at, height in peaks.items()) for x in xs]
+
+
+def profiled(profiles, references=(), **options) -> str:
+    return text(draw_profiles(profiles, references, **options))
 
 
 def picture(lines: str) -> str:
@@ -297,6 +307,124 @@ def test_whatever_the_numbers_and_the_size_the_chart_has_its_shape(series, refer
     assert all(len(character) == 1 for row in grid for character, _ in row)
 
 
+DENSITY = ("step 400", profile({0.0: 1.0, 3.0: 1e-3, 5.0: 1e-4}, -1.0, 6.0))
+EARLIER = ("step 0", profile({0.0: 1.0, 1.5: 1e-3}, -1.0, 2.5))
+EDGE = ("2/lr", trace(lambda _: 6.667, 10))
+
+
+def test_a_density_is_drawn_over_its_own_axis_with_an_upright_threshold_and_the_first_one_behind():
+    chart = profiled([DENSITY, EARLIER], [EDGE], width=60, height=10, scale="log", decades=5, caption="eigenvalue")
+
+    assert chart == picture(
+        """
+          1 ┤    ⡠⠊⠉⠑⢄                 ⠒⠒⠒ step 400  ⠒ ⠒ step 0
+            │  ⢀⠎     ⢱⡀                          2/lr = 6.67 ⢐
+            │  ⡎       ⢇                                      ⢐
+       0.01 ┤ ⡸⠁       ⠈⢆                                     ⢐
+            │⢠⠃         ⠘⡄                                    ⢐
+            │⡜           ⢣ ⣠ ⠒ ⡀    ⢀⡠⠒⠒⣄                     ⢐
+            │⠁           ⠘⡄    ⠸   ⢠⠃    ⠑⡄                   ⢐
+            │             ⢱      ⡄⢠⠃      ⢱      ⡠⠎⠉⠉⠦⡀       ⢐
+    0.00001 ┤              ⢣     ⣠⠃        ⢣⡀  ⢀⠴⠁    ⠱⢄      ⢐
+                   0                               5  eigenvalue
+    """
+    )
+
+
+def test_a_density_can_do_without_unicode():
+    chart = profiled([DENSITY], [EDGE], width=50, height=8, scale="log", decades=5, caption="eigenvalue", ascii_only=True)
+
+    assert chart == picture(
+        """
+          1 +   .''..                   2/lr = 6.67 |
+            | .'    '.                              |
+       0.01 + :      '.                             |
+            |:        :                             |
+            |:         :       .''':                |
+            |           :     .'    '.    ..:.      |
+    0.00001 +           :    :       :. ..'   :.    |
+                  0        eigenvalue       5
+    """
+    )
+
+
+def test_a_density_on_a_linear_scale_stands_on_zero():
+    chart = profiled([("step 0", profile({0.0: 2.0}, -1.0, 1.0))], width=40, height=6)
+
+    assert chart == picture(
+        """
+    2 ┤               ⢀⠤⠊⠉⠑⠤⡀
+      │             ⢀⠴⠁     ⠈⠦⡀
+    1 ┤            ⣠⠃         ⠘⣄
+      │          ⣠⠊             ⠑⣄
+    0 ┤⣀⣀⣀⣀⣀⣀⠤⠤⠒⠉                 ⠉⠒⠤⠤⣀⣀⣀⣀⣀⣀
+       -1                0                 1
+    """
+    )
+
+
+def test_what_lies_below_the_decades_of_a_log_axis_is_a_gap_and_not_a_line_along_its_end():
+    apart = ("step 0", profile({0.0: 1.0, 8.0: 1.0}, -1.0, 9.0))
+
+    grid = draw_profiles([apart], width=40, height=8, scale="log", decades=3)
+
+    bottom = "".join(character for character, _ in grid[6])
+    assert bottom.startswith("0.0001 ┤ ")
+    assert bottom[18:30].strip() == ""
+    assert bottom[8:18].strip()
+
+
+@pytest.mark.parametrize(("value", "words"), [(40.0, "2/lr = 40.0 →"), (-40.0, "← 2/lr = -40.0")])
+def test_an_upright_threshold_out_of_sight_is_named_at_the_edge(value, words):
+    chart = profiled([DENSITY], [("2/lr", trace(lambda _: value, 3))], width=60, height=8, scale="log", decades=5)
+
+    assert words in chart
+    assert "⡂" not in chart
+    assert "⢐" not in chart
+
+
+@pytest.mark.parametrize(("value", "is_drawn"), [(6.0 + 20.9, True), (6.0 + 21.1, False)])
+def test_an_upright_threshold_is_in_sight_up_to_three_ranges_away(value, is_drawn):
+    chart = profiled([DENSITY], [("2/lr", trace(lambda _: value, 3))], width=60, height=8)
+
+    assert ("→" not in chart) == is_drawn
+
+
+@pytest.mark.parametrize(
+    ("points", "words"),
+    [
+        (([], []), "no data yet"),
+        (([None, math.nan], [1.0, 2.0]), "no data yet"),
+        (([0.0, 1.0], [None, math.inf]), "no finite value yet"),
+        (([0.0, 1.0], [0.0, -1.0]), "no finite value yet"),
+    ],
+)
+def test_a_density_without_a_value_to_draw_says_why(points, words):
+    assert profiled([("step 0", points)], width=60, height=5, scale="log", decades=5).strip() == words
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.lists(st.tuples(ANY_NUMBER, ANY_NUMBER), max_size=30), max_size=5),
+    LINES,
+    st.integers(-1, 70),
+    st.integers(-1, 20),
+    st.sampled_from(["linear", "log"]),
+    st.integers(0, 400),
+    st.booleans(),
+)
+def test_whatever_the_densities_and_the_size_the_chart_has_its_shape(points, references, width, height, scale, decades, ascii_only):
+    profiles = [("step 0", ([x for x, _ in pairs], [y for _, y in pairs])) for pairs in points]
+
+    grid = draw_profiles(
+        profiles, references, width=width, height=height, scale=scale, decades=decades, caption="eigenvalue", ascii_only=ascii_only
+    )
+
+    assert len(grid) == max(height, 0)
+    assert all(len(row) == max(width, 0) for row in grid)
+    assert all(len(character) == 1 for row in grid for character, _ in row)
+
+
 @settings(max_examples=300, deadline=None)
 @given(st.floats(-1e308, 1e308), st.floats(-1e308, 1e308), st.integers(2, 40), st.booleans())
 def test_a_linear_axis_covers_its_values_with_short_labels_that_do_not_overlap(a, b, rows, from_zero):
@@ -382,11 +510,13 @@ def test_the_x_axis_doubles_up_to_the_steps_asked_for(last, asked, end):
 
 
 def test_the_x_axis_has_short_round_numbers():
-    assert x_labels(3000, 44, caption="steps") == "0            1k             2k   steps    3k"
-    assert x_labels(1_000_000, 30) == "0            500k           1M"
-    assert x_labels(312.5, 40, caption="steps") == "0          100          200  steps   300"
-    assert x_labels(140, 40, caption="steps") == "0            50            100     steps"
-    assert x_labels(8, 3) == "0  "
+    assert x_labels((0, 3000), 44, least=1.0, caption="steps") == "0            1k             2k   steps    3k"
+    assert x_labels((0, 1_000_000), 30, least=1.0) == "0            500k           1M"
+    assert x_labels((0, 312.5), 40, least=1.0, caption="steps") == "0          100          200  steps   300"
+    assert x_labels((0, 140), 40, least=1.0, caption="steps") == "0            50            100     steps"
+    assert x_labels((0, 8), 3, least=1.0) == "0  "
+    assert x_labels((-1.3, 7.2), 50, caption="eigenvalue") == "       0                             5  eigenvalue"
+    assert x_labels((-0.013, 0.021), 40) == " -0.01         0         0.01       0.02"
 
 
 @pytest.mark.parametrize(

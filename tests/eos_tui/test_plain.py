@@ -8,7 +8,7 @@ import pytest
 from eos_tui.log_reader import LogReader
 from eos_tui.plain import PlainLog, follow
 from runners.records import Curve, EndRecord, Panel
-from tests.eos_tui.fakes import FakeRun
+from tests.eos_tui.fakes import DENSITY, LOSS, FakeRun
 
 
 @pytest.fixture
@@ -29,6 +29,15 @@ def test_a_measurement_is_one_line_with_the_loss_of_its_step(run: FakeRun) -> No
     lines = lines_of(run)
 
     assert lines == ["step 120   loss 0.04120  sharpness 2.533 ±0.001 = 0.380 of 2/lr"]
+
+
+def test_a_density_takes_more_than_a_line_which_says_that_it_was_measured(run: FakeRun) -> None:
+    run.header(panels=(LOSS, DENSITY))
+    run.density(120)
+    run.step(120, loss=0.0412)
+    run.step(121)
+
+    assert lines_of(run) == ["step 120   loss 0.04120  spectral density measured  smoothing width 0.2500"]
 
 
 def test_steps_without_a_measurement_make_no_line(run: FakeRun) -> None:

@@ -21,6 +21,7 @@ from eos_tui.snapshot import empty, fold
 from runners.errors import LogError, OutputError
 from runners.records import AnyRecord, Curve, Header, Panel, StepRecord
 from runners.run_folder import RunFolder
+from tests.eos_tui.fakes import DENSITY, FakeRun
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "log-schema-1.jsonl"
 RECORDS = LogReader(GOLDEN).read().records
@@ -173,6 +174,47 @@ def test_runs_with_other_panels_share_those_of_the_same_title(tmp_path: Path, dr
     plot([one, two], tmp_path / "figure.png")
 
     assert [(axes.get_ylabel(), len(axes.lines)) for axes in drawn[0].axes] == [("loss", 2), ("edge", 2)]
+
+
+def with_density(parent: Path, name: str = "one", **fields: Any) -> RunFolder:
+    run = FakeRun(parent, name=name)
+    run.header(panels=(DENSITY, LOSS))
+    run.progress(range(21))
+    run.density(0, **fields)
+    run.density(1500, **fields)
+    return run.folder
+
+
+def test_a_density_is_drawn_last_over_its_own_axis_with_the_first_behind_and_an_upright_threshold(
+    tmp_path: Path, drawn: list[Figure]
+) -> None:
+    plot([with_density(tmp_path)], tmp_path / "figure.png")
+
+    loss, density = drawn[0].axes
+    assert [(axes.get_ylabel(), axes.get_xlabel()) for axes in (loss, density)] == [("loss", "step"), ("spectral density", "eigenvalue")]
+    last, first, edge = density.lines
+    assert [text.get_text() for text in density.get_legend().get_texts()] == ["step 1,500", "step 0", "2/lr"]
+    assert (list(edge.get_xdata()), edge.get_linestyle()) == ([6.667, 6.667], "--")
+    assert np.asarray(last.get_ydata())[60] > np.asarray(first.get_ydata())[60]
+    assert last.get_zorder() > first.get_zorder()
+    assert density.get_yscale() == "log"
+    assert density.get_ylim()[0] == pytest.approx(1e-5)
+    assert len(density.collections) == 1
+
+
+def test_the_densities_of_several_runs_are_the_last_of_each_in_its_colour(tmp_path: Path, drawn: list[Figure]) -> None:
+    plot([with_density(tmp_path, "one"), with_density(tmp_path, "two")], tmp_path / "figure.png")
+
+    colours = [to_hex(line.get_color()) for line in drawn[0].axes[1].lines]
+    assert colours == [plots.COLOURS[0].lower()] * 2 + [plots.COLOURS[1].lower()] * 2
+    assert [text.get_text() for text in drawn[0].axes[1].get_legend().get_texts()] == ["density", "2/lr"]
+
+
+@pytest.mark.parametrize("numbers", [(), (0.0, 0.0), (None, None), (1e300, 1e-300), (-1.0, 5e-324), (1e-50, 1e50)])
+def test_a_density_of_any_numbers_makes_a_figure(tmp_path: Path, numbers: tuple[float | None, ...]) -> None:
+    output = plot([with_density(tmp_path, at=numbers, density=numbers, sem=numbers)], tmp_path / "figure.png")
+
+    assert output.exists()
 
 
 def test_a_panel_without_numbers_says_so(tmp_path: Path, drawn: list[Figure]) -> None:

@@ -11,7 +11,7 @@ from eos_tui.widgets.event_line import edge_rows, event_rows, panel_rows
 from eos_tui.widgets.run_header import header_rows, short_name
 from eos_tui.widgets.text_rows import Row, fitted, row_length
 from eos_tui.widgets.words import duration, ending, farewell
-from tests.eos_tui.fakes import NAME, NOW, FakeRun, live
+from tests.eos_tui.fakes import DENSITY, NAME, NOW, FakeRun, live
 
 
 @pytest.fixture
@@ -158,6 +158,18 @@ def test_a_panel_in_one_line_tells_what_was_not_measured_from_what_is_not_finite
     rows = [text(row) for row in panel_rows(snapshot_of(run), 80, 3)]
 
     assert rows == ["loss not finite", "sharpness 2.50 = 0.375 of 2/lr", "NTK trace not measured yet"]
+
+
+def test_a_density_in_one_line_says_which_step_it_belongs_to(run):
+    run.header(panels=(DENSITY,))
+    before = panel_rows(snapshot_of(run), 80, 1)
+    run.density(2000)
+    after = panel_rows(snapshot_of(run), 80, 1)
+
+    assert [text(row) for row in (*before, *after)] == [
+        "spectral density not measured yet",
+        "spectral density of step 2,000, smoothing width 0.250",
+    ]
 
 
 def test_the_event_line_shows_the_newest_first_and_only_the_last_of_several_checkpoints(run):

@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from eos_tui.log_reader import LogReader
-from eos_tui.snapshot import MAX_EVENTS, RunSnapshot, Status, empty, fold, trace, value, with_status
+from eos_tui.snapshot import MAX_EVENTS, RunSnapshot, Status, empty, fold, profiles, trace, value, with_status
+from eos_tui.watcher import RunWatcher
 from runners.records import AnyRecord, Curve, EndRecord, EventRecord, LayersRecord, MetricsRecord, SharpnessRecord, StepRecord
+from tests.eos_tui.fakes import DENSITY, FakeRun
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "log-schema-1.jsonl"
 RECORDS = LogReader(GOLDEN).read().records
@@ -54,6 +56,21 @@ def test_a_finished_log_folds_into_what_it_says() -> None:
     assert snapshot.end is RECORDS[-1]
     assert [item.event for item in snapshot.events].count("checkpoint") == 2
     assert set(snapshot.last) == {"header", "step", "sharpness", "ntk", "metrics", "event", "end"}
+
+
+def test_profiles_are_those_of_the_last_record_and_of_the_first(tmp_path: Path) -> None:
+    run = FakeRun(tmp_path)
+    run.header(panels=(DENSITY,))
+    none = profiles(RunWatcher(run.folder).catch_up(), DENSITY)
+    run.density(0, at=(0.0, 1.0), density=(1.0, None))
+    only = profiles(RunWatcher(run.folder).catch_up(), DENSITY)
+    run.density(50)
+    run.density(1000, at=(0.0, 2.0), density=(3.0, 4.0))
+    both = profiles(RunWatcher(run.folder).catch_up(), DENSITY)
+
+    assert none == []
+    assert only == [("step 0", ((0.0, 1.0), (1.0, None)))]
+    assert both == [("step 1,000", ((0.0, 2.0), (3.0, 4.0))), *only]
 
 
 @pytest.mark.parametrize("size", [1, 7, 30])

@@ -1,0 +1,40 @@
+"""That panels show what is measured, and ask for numbers that the log has."""
+
+from msgspec.structs import replace
+
+from runners.panels import train_panels
+from runners.records import DensityRecord, Panel, SharpnessRecord
+from runners.spec import Adam, Measure, Train
+
+DENSITY = Train(measure=Measure(density_every=10))
+
+
+def density_panel(spec: Train, *, preconditioned: bool = False, num_params: int = 1000) -> Panel:
+    panels = train_panels(
+        spec, formula="2/lr", preconditioned=preconditioned, per_output=False, has_test=False, layers=[], num_params=num_params
+    )
+    [panel] = [panel for panel in panels if panel.series[0].record == "density"]
+    return panel
+
+
+def test_a_density_is_drawn_over_eigenvalues_and_held_against_the_edge():
+    panel = density_panel(DENSITY)
+
+    assert panel.x is not None
+    assert panel.error is not None
+    names = {curve.field for curve in (*panel.series, panel.x, panel.error, *panel.notes)}
+    assert names <= set(DensityRecord.__struct_fields__)
+    assert [(curve.record, curve.label) for curve in panel.references] == [("sharpness", "2/lr")]
+    assert panel.references[0].field in SharpnessRecord.__struct_fields__
+
+
+def test_a_density_has_no_edge_where_the_sharpness_is_not_measured_or_the_edge_is_one_of_another_matrix():
+    unmeasured = replace(DENSITY, measure=Measure(density_every=10, sharpness_every=0))
+    preconditioned = replace(DENSITY, optimizer=Adam())
+
+    assert density_panel(unmeasured).references == ()
+    assert density_panel(preconditioned, preconditioned=True).references == ()
+
+
+def test_the_axis_of_a_density_reaches_below_a_single_eigenvalue_of_so_many():
+    assert [density_panel(DENSITY, num_params=count).decades for count in (1, 1000, 26_122)] == [1, 4, 6]
