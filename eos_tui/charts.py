@@ -11,8 +11,9 @@ from typing import NamedTuple, TypeAlias
 from eos_tui import dots
 from eos_tui.decimate import Trace
 from eos_tui.dots import Dash
-from eos_tui.series import Points, Profile
-from eos_tui.ticks import HUGE, Axis, Scale, x_end, x_labels, y_axis
+from eos_tui.profiles import clipped, ends, floor
+from eos_tui.series import Profile
+from eos_tui.ticks import Axis, Scale, x_end, x_labels, y_axis
 
 Role: TypeAlias = str
 """What a cell shows: series-1 to series-4, reference, axis or label; the empty role is background."""
@@ -27,14 +28,12 @@ IN_SIGHT = 20.0
 """A reference up to so many times the largest value is part of a linear axis; a farther one is named at the edge."""
 IN_SIGHT_LOG = 1000.0
 """The same on a log axis."""
-IN_SIGHT_ACROSS = 3.0
-"""An x axis that is not the step reaches to references up to so many times the points' range away; a farther one is named at the edge."""
-ROOM_ACROSS = 0.03
-"""Share of that axis left beyond a reference at its end."""
 GUTTER_FROM = 24
 """Cells across from which a chart has numbers at its left."""
 LABELS_FROM = 4
-"""Rows from which a chart has numbers below."""
+"""Rows from which a chart over steps has numbers below: it can do without, as others have the same."""
+LABELS_FROM_ACROSS = 3
+"""Rows from which a chart over another axis has numbers below."""
 ROOMY = 30
 """Cells across from which a reference's label says its value."""
 SAMPLE_CELLS = (3, 2)
@@ -120,15 +119,17 @@ def draw(
     bounds = _bounds(series, scale)
     if bounds is None:
         return _message(_nothing_to_draw(series), width, height)
-    axis = _axis(bounds, references, scale=scale, rows=_plot_rows(height))
+    rows = height - (height >= LABELS_FROM)
+    axis = _axis(bounds, references, scale=scale, rows=rows)
     end = x_end(max(trace.last_x or 0.0 for _, trace in series), x_max)
-    plot = _Plot(width, height, x=(0.0, end), axis=axis, ink=ink)
+    plot = _Plot(width, rows, x=(0.0, end), axis=axis, ink=ink)
     for label, trace in references:
         plot.add_reference(label, trace)
     plot.add_series(series)
     plot.add_labels()
     plot.add_legend([label for label, _ in series], skipped=_skipped(series, scale))
-    return plot.framed(x_labels((0.0, end), plot.width, least=1.0, caption="steps" if plot.width >= ROOMY else ""))
+    numbers = x_labels((0.0, end), plot.width, least=1.0, caption="steps" if plot.width >= ROOMY else "")
+    return plot.framed(numbers if rows < height else None)
 
 
 def draw_profiles(
@@ -144,7 +145,7 @@ def draw_profiles(
 ) -> Grid:
     """A chart of curves over an x axis of their own, such as densities of eigenvalues.
 
-    The x axis covers all points, and each reference unless that is out of sight (`IN_SIGHT_ACROSS`): then an arrow with its
+    The x axis covers all points, and each reference unless that is out of sight (`profiles.IN_SIGHT`): then an arrow with its
     value stands at the edge. A linear y axis includes zero. On a log one curves end at its lower end, `decades` below the power of
     ten that the largest value exceeds.
 
@@ -163,21 +164,25 @@ def draw_profiles(
     """
     if width <= 0 or height <= 0:
         return [[] for _ in range(max(height, 0))]
-    floor = -math.inf if scale == "linear" else _floor(profiles, decades)
-    series = [(label, _profile(points, floor=floor)) for label, points in profiles]
+    whole = [(label, clipped(points, floor=-math.inf)) for label, points in profiles]
+    least = floor((value for _, (_, values) in profiles for value in values), decades)
+    series = whole if scale == "linear" else [(label, clipped(points, floor=least)) for label, points in profiles]
     bounds = _bounds(series, scale)
     if bounds is None:
-        return _message(_nothing_to_draw(series), width, height)
-    axis = y_axis(*bounds, scale=scale, rows=_plot_rows(height), from_zero=True)
+        return _message(_nothing_to_draw(whole), width, height)
+    rows = height - (height >= LABELS_FROM_ACROSS)
+    axis = y_axis(*bounds, scale=scale, rows=rows, from_zero=True)
     marks = [(label, value) for label, trace in references if (value := _last(trace)) is not None]
-    x = _range_across(series, [value for _, value in marks])
-    plot = _Plot(width, height, x=x, axis=axis, ink=ASCII if ascii_only else BRAILLE)
+    places = [x for _, trace in series for x in (trace.first_x, trace.last_x) if x is not None]
+    x = ends(min(places), max(places), [value for _, value in marks])
+    plot = _Plot(width, rows, x=x, axis=axis, ink=ASCII if ascii_only else BRAILLE)
     for label, value in marks:
         plot.add_upright(label, value)
     plot.add_series(series)
     plot.add_legend([label for label, _ in series])
     plot.add_labels()
-    return plot.framed(x_labels(x, plot.width, caption=caption if plot.width >= ROOMY else ""))
+    numbers = x_labels(x, plot.width, caption=caption if plot.width >= ROOMY else "")
+    return plot.framed(numbers if rows < height else None)
 
 
 def text(grid: Grid) -> str:
@@ -270,46 +275,8 @@ def _axis(bounds: tuple[float, float], references: Sequence[Line], *, scale: Sca
     return y_axis(min([low, *values]), max([high, *values]), scale=scale, rows=rows, from_zero=bool(references))
 
 
-def _floor(profiles: Sequence[Profile], decades: int) -> float:
-    """Where a log axis begins."""
-    top = max((v for _, (_, values) in profiles for v in values if v is not None and math.isfinite(v)), default=0.0)
-    return 10.0 ** max(math.floor(math.log10(top)) - decades, -300) if decades and top > 0.0 else 0.0
-
-
-def _profile(points: Points, *, floor: float) -> Trace:
-    """The points above the floor, with gaps between; a curve that crosses the floor ends on it."""
-    pairs = [(min(max(x, -HUGE), HUGE), y) for x, y in zip(*points, strict=True) if x is not None and math.isfinite(x)]
-    seen = [y is not None and y > floor for _, y in pairs]
-    beside = [any(seen[max(k - 1, 0) : k + 2]) for k in range(len(pairs))]
-    at_floor = floor if floor > 0.0 else None
-    values = [
-        y if y is None or is_seen else at_floor if is_beside else None
-        for (_, y), is_seen, is_beside in zip(pairs, seen, beside, strict=True)
-    ]
-    return Trace.empty().extended([x for x, _ in pairs], values)
-
-
-def _range_across(series: Sequence[Line], marks: Sequence[float]) -> tuple[float, float]:
-    """Both ends of the x axis: where there are points, and the marks in sight with a little room."""
-    ends = [x for _, trace in series for x in (trace.first_x, trace.last_x) if x is not None]
-    low, high = min(ends), max(ends)
-    reach = IN_SIGHT_ACROSS * (high - low)
-    seen = [mark for mark in marks if low - reach <= mark <= high + reach]
-    room = ROOM_ACROSS * (max([high, *seen]) - min([low, *seen]))
-    low, high = min([low, *(mark - room for mark in seen)]), max([high, *(mark + room for mark in seen)])
-    largest = max(abs(low), abs(high))
-    if high - low > 1e-9 * largest:
-        return low, high
-    return low - (largest or 1.0), high + (largest or 1.0)
-
-
 def _last(trace: Trace) -> float | None:
     return None if trace.last is None else trace.last[1]
-
-
-def _plot_rows(height: int) -> int:
-    """Rows of a chart above the numbers below it."""
-    return height - 1 if height >= LABELS_FROM else height
 
 
 def _gutter(axis: Axis, ink: Ink, rows: int) -> Grid:
@@ -324,28 +291,26 @@ def _gutter(axis: Axis, ink: Ink, rows: int) -> Grid:
 class _Plot:
     """The area inside the axes, filled in the order: references, series, labels."""
 
-    def __init__(self, width: int, height: int, *, x: tuple[float, float], axis: Axis, ink: Ink) -> None:
-        self._rows = _plot_rows(height)
-        self._has_numbers = height >= LABELS_FROM
-        self._gutter = _gutter(axis, ink, self._rows) if width >= GUTTER_FROM else [[] for _ in range(self._rows)]
+    def __init__(self, width: int, rows: int, *, x: tuple[float, float], axis: Axis, ink: Ink) -> None:
+        self._rows = rows
+        self._gutter = _gutter(axis, ink, rows) if width >= GUTTER_FROM else [[] for _ in range(rows)]
         self.width = width - len(self._gutter[0])
         """Cells across inside the axes."""
-        self._cells: Grid = [[BLANK] * self.width for _ in range(self._rows)]
+        self._cells: Grid = [[BLANK] * self.width for _ in range(rows)]
         self._begin, self._end = x
         self._axis = axis
         self._ink = ink
-        self._place = axis.placer(self._rows * ink.up)
+        self._place = axis.placer(rows * ink.up)
         self._bits: dots.Bits = {}
         self._labels: list[tuple[str, Sequence[tuple[int, int]]]] = []
         """References' labels and the places to try for each."""
         self._written: set[tuple[int, int]] = set()
         """Row and cell of what texts stand on."""
 
-    def framed(self, numbers: str) -> Grid:
-        """The chart with its axes; the numbers are those below, as wide as the area."""
+    def framed(self, numbers: str | None) -> Grid:
+        """The chart with its axes; the numbers are a row below, as wide as the area."""
         grid = [[*left, *right] for left, right in zip(self._gutter, self._cells, strict=True)]
-        below: list[Cell] = [(character, "axis") for character in numbers]
-        return [*grid, [BLANK] * len(self._gutter[0]) + below] if self._has_numbers else grid
+        return grid if numbers is None else [*grid, [BLANK] * len(self._gutter[0]) + [(character, "axis") for character in numbers]]
 
     def add_reference(self, label: str, trace: Trace) -> None:
         """A dotted line along the trace, up to the right edge as long as its last value is known."""

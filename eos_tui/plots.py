@@ -7,13 +7,14 @@ it draws, without its global state.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from itertools import chain
-from math import floor, isfinite, log10, nan
+from math import isfinite, nan
 from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from eos_tui.labels import run_labels
 from eos_tui.log_reader import read_whole
+from eos_tui.profiles import floor, in_sight
 from eos_tui.replacing import replacing
 from eos_tui.series import Key, by_kind, points
 from eos_tui.snapshot import RunSnapshot, profiles
@@ -44,8 +45,6 @@ REFERENCE_DASH: Dash = (0, (4, 2))
 GREY = "0.35"
 IN_SIGHT = 4.0
 """An axis reaches to references up to so many times the largest value; a farther one does not press the series flat."""
-IN_SIGHT_ACROSS = 3.0
-"""An x axis that is not the step reaches to references up to so many times the points' range away."""
 FEW_POINTS = 40
 """Up to so many points each is marked."""
 MANY_POINTS = 1000
@@ -244,13 +243,11 @@ def _profiles(shown: Sequence[tuple[_Run, Panel, int]], *, several: bool) -> Ite
             error = _profile_error(run, panel, xs) if not rank else None
             words = panel.series[0].label if several else label
             yield _Line(words, (xs, ys), GREY if rank else colour, dash="-", order=10 - rank, error=error)
-        ends = [x for _, (xs, _) in found for x in xs if isfinite(x)]
-        for curve in panel.references if ends else ():
-            value, reach = last_value(run.snapshot, curve), IN_SIGHT_ACROSS * (max(ends) - min(ends))
-            if value is not None and min(ends) - reach <= value <= max(ends) + reach:
-                yield _Line(
-                    curve.label, ((value, value), (0.0, 1.0)), colour, dash=REFERENCE_DASH, order=1, is_reference=True, is_upright=True
-                )
+        places = [x for _, (xs, _) in found for x in xs if isfinite(x)]
+        for curve in panel.references if places else ():
+            if (value := last_value(run.snapshot, curve)) is not None and in_sight(min(places), max(places), [value]):
+                points = (value, value), (0.0, 1.0)
+                yield _Line(curve.label, points, colour, dash=REFERENCE_DASH, order=1, is_reference=True, is_upright=True)
 
 
 def _profile_error(run: _Run, panel: Panel, xs: Sequence[float]) -> Points | None:
@@ -303,7 +300,7 @@ def _scale(axes: "Axes", values: Sequence[float], references: Sequence[float], *
     if panel.scale == "log" and positive:
         axes.set_yscale("log", nonpositive="clip" if panel.decades else "mask")
         if panel.decades:
-            axes.set_ylim(bottom=max(10.0 ** (floor(log10(max(positive))) - panel.decades), 1 / MAX_MAGNITUDE))
+            axes.set_ylim(bottom=max(floor(positive, panel.decades), 1 / MAX_MAGNITUDE))
             axes.minorticks_off()
         return
     top = max(values)

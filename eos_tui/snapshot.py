@@ -195,7 +195,7 @@ def profiles(snapshot: RunSnapshot, panel: Panel) -> list[Profile]:
         for curve in panel.series:
             record = records.get(curve.record)
             xs, ys = (getattr(record, name, None) for name in (panel.x.field, curve.field))
-            if record and isinstance(xs, tuple) and isinstance(ys, tuple):
+            if record and isinstance(xs, tuple) and isinstance(ys, tuple) and len(xs) == len(ys):
                 found[(f"{curve.label}, " if len(panel.series) > 1 else "") + f"step {record.step:,}"] = (xs, ys)
     return list(found.items())
 

@@ -129,7 +129,7 @@ def _hessian_trace() -> Panel:
 def _density(formula: str | None, *, num_params: int) -> Panel:
     """A single eigenvalue stands as high as the whole spectrum would, over the number of parameters; a tenth of that is still shown."""
     return Panel(
-        title="spectral density",
+        title="Hessian spectral density",
         scale="log",
         series=(Curve(record="density", field="density", label="density"),),
         x=Curve(record="density", field="at", label="eigenvalue"),

@@ -52,7 +52,7 @@ NTK = Panel(
 )
 PANELS = (LOSS, SHARPNESS, NTK)
 DENSITY = Panel(
-    title="spectral density",
+    title="Hessian spectral density",
     scale="log",
     series=(Curve(record="density", field="density", label="density"),),
     x=Curve(record="density", field="at", label="eigenvalue"),

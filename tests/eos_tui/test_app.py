@@ -141,7 +141,7 @@ async def test_a_density_shows_the_last_measurement_and_the_first_behind(run):
         await pilot.press("l")
         linear = await settled(pilot)
 
-    assert "spectral density (log)" in first
+    assert "Hessian spectral density (log)" in first
     assert "step 0, smoothing width 0.250" in first
     assert "2/lr = 6.67" in first
     assert "eigenvalue" in first

@@ -363,6 +363,12 @@ def test_a_density_on_a_linear_scale_stands_on_zero():
     )
 
 
+def test_a_density_of_three_rows_still_has_numbers_below():
+    rows = profiled([DENSITY], width=60, height=3, scale="log", decades=5, caption="eigenvalue").split("\n")
+
+    assert rows[2].split() == ["0", "eigenvalue", "5"]
+
+
 def test_what_lies_below_the_decades_of_a_log_axis_is_a_gap_and_not_a_line_along_its_end():
     apart = ("step 0", profile({0.0: 1.0, 8.0: 1.0}, -1.0, 9.0))
 
@@ -396,7 +402,7 @@ def test_an_upright_threshold_is_in_sight_up_to_three_ranges_away(value, is_draw
         (([], []), "no data yet"),
         (([None, math.nan], [1.0, 2.0]), "no data yet"),
         (([0.0, 1.0], [None, math.inf]), "no finite value yet"),
-        (([0.0, 1.0], [0.0, -1.0]), "no finite value yet"),
+        (([0.0, 1.0], [0.0, -1.0]), "no value above 0: nothing to draw on a log scale"),
     ],
 )
 def test_a_density_without_a_value_to_draw_says_why(points, words):

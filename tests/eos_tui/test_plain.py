@@ -37,7 +37,7 @@ def test_a_density_takes_more_than_a_line_which_says_that_it_was_measured(run: F
     run.step(120, loss=0.0412)
     run.step(121)
 
-    assert lines_of(run) == ["step 120   loss 0.04120  spectral density measured  smoothing width 0.2500"]
+    assert lines_of(run) == ["step 120   loss 0.04120  Hessian spectral density measured  smoothing width 0.2500"]
 
 
 def test_steps_without_a_measurement_make_no_line(run: FakeRun) -> None:

@@ -191,7 +191,10 @@ def test_a_density_is_drawn_last_over_its_own_axis_with_the_first_behind_and_an_
     plot([with_density(tmp_path)], tmp_path / "figure.png")
 
     loss, density = drawn[0].axes
-    assert [(axes.get_ylabel(), axes.get_xlabel()) for axes in (loss, density)] == [("loss", "step"), ("spectral density", "eigenvalue")]
+    assert [(axes.get_ylabel(), axes.get_xlabel()) for axes in (loss, density)] == [
+        ("loss", "step"),
+        ("Hessian spectral density", "eigenvalue"),
+    ]
     last, first, edge = density.lines
     assert [text.get_text() for text in density.get_legend().get_texts()] == ["step 1,500", "step 0", "2/lr"]
     assert (list(edge.get_xdata()), edge.get_linestyle()) == ([6.667, 6.667], "--")

@@ -167,8 +167,8 @@ def test_a_density_in_one_line_says_which_step_it_belongs_to(run):
     after = panel_rows(snapshot_of(run), 80, 1)
 
     assert [text(row) for row in (*before, *after)] == [
-        "spectral density not measured yet",
-        "spectral density of step 2,000, smoothing width 0.250",
+        "Hessian spectral density not measured yet",
+        "Hessian spectral density of step 2,000, smoothing width 0.250",
     ]
 
 

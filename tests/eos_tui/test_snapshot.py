@@ -68,8 +68,11 @@ def test_profiles_are_those_of_the_last_record_and_of_the_first(tmp_path: Path) 
     run.density(1000, at=(0.0, 2.0), density=(3.0, 4.0))
     both = profiles(RunWatcher(run.folder).catch_up(), DENSITY)
 
+    run.density(1001, at=(0.0, 1.0, 2.0), density=(1.0,))
+    uneven = profiles(RunWatcher(run.folder).catch_up(), DENSITY)
+
     assert none == []
-    assert only == [("step 0", ((0.0, 1.0), (1.0, None)))]
+    assert uneven == only == [("step 0", ((0.0, 1.0), (1.0, None)))]
     assert both == [("step 1,000", ((0.0, 2.0), (3.0, 4.0))), *only]
 
 
