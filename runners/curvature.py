@@ -4,6 +4,7 @@ Called by `train`; joins the meters, which know nothing of optimizers, with the 
 """
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
@@ -30,6 +31,9 @@ from runners.spec import Sgd, Train
 
 STREAMS = ("sharpness", "preconditioned", "ntk", "smallest", "verification", *(gauge.name for gauge in gauges.GAUGES))
 """Which stream of random numbers a measurement draws from, by its place here: append, never reorder."""
+UNFOLLOWED = 0.5
+"""Below this share of its square along the eigenvectors followed so far, the top eigenvector is a new one. On digits, measured
+every 10 steps, the share was above 0.6 in 135 of 139 measurements and below 0.35 in the others."""
 
 
 class Curvature:
@@ -75,8 +79,8 @@ class Curvature:
         """What the next measurements start from; with the step it decides their every bit."""
         self.programs: list[Program[Any]] = []
         """What the measurements run."""
-        self._overtaken = ""
-        """What a random start found, until it is told."""
+        self._news: list[tuple[str, str]] = []
+        """Events that a measurement gives rise to, and their messages, until they are told."""
         self._measures_sharpness = bool(measure.sharpness_every or measure.gradient_every)
         self._top: Eigenvalues | None = None
         """The sharpness of the present step, once it is measured."""
@@ -113,7 +117,7 @@ class Curvature:
         clock: Callable[[], float],
         is_due: Callable[[int], bool],
     ) -> Iterator[AnyMeasurement | EventRecord]:
-        """A record for each quantity that is due, and an event where a random start found a larger eigenvalue.
+        """A record for each quantity that is due, and an event where the sharpness is not what the last one led to expect.
 
         Args:
             params: Where to measure.
@@ -129,9 +133,9 @@ class Curvature:
         if self._measures_sharpness and any(map(is_due, (measure.sharpness_every, measure.gradient_every, measure.verify_every))):
             is_verified = step > 0 and is_due(measure.verify_every)
             yield self.sharpness(params, preconditioner(), lr=lr, step=step, time=clock(), verify=is_verified)
-            if self._overtaken:
-                yield EventRecord(step=step, time=clock(), event="warning", message=self._overtaken)
-                self._overtaken = ""
+            for event, message in self._news:
+                yield EventRecord(step=step, time=clock(), event=event, message=message)
+            self._news.clear()
         for gauge in self._gauges:
             if is_due(gauge.every):
                 at = At(params, lr=lr, step=step, time=clock(), key=self._random(step, gauge.name), sharpness=self._top)
@@ -145,6 +149,7 @@ class Curvature:
     ) -> SharpnessRecord:
         """Sharpness at these parameters, held against the edge at this learning rate; see `measure`."""
         found = self._eigenvalues("sharpness", self._sharpness, params, step=step)
+        self._judge(found, step=step)
         if verify:
             found = self._verified(found, params, step=step)
         self._top = found
@@ -208,6 +213,21 @@ class Curvature:
         found, self.state[name] = meter.measure(params, self.state[name], self._random(step, name), *further)
         return found
 
+    def _judge(self, found: Eigenvalues, *, step: int) -> None:
+        """Note that the sharpness was not found, or that an eigenvalue that was not followed has become the largest."""
+        if not found.converged and math.isfinite(found.values[0]):
+            message = (
+                f"The sharpness did not converge within {found.num_products} Hessian-vector products: "
+                f"{found.values[0]:.6g} with an estimated error of {found.errors[0]:.2g}. Raise measure.max_hvps or measure.tolerance."
+            )
+            self._news.append(("warning", message))
+        elif found.converged and step > 0 and found.known < UNFOLLOWED:
+            message = (
+                f"Another eigenvalue overtook: {found.known:.0%} of the new top eigenvector lies along those followed so far. "
+                "The last values before it may be too low."
+            )
+            self._news.append(("overtaken", message))
+
     def _verified(self, found: Eigenvalues, params: PyTree[Array], *, step: int) -> Eigenvalues:
         """The larger of what was found and what a random start finds, with the cost of both."""
         other, start = self._sharpness.measure(params, self._sharpness.start, self._random(step, "verification"))
@@ -215,10 +235,11 @@ class Curvature:
         if not other.values[0] > found.values[0] + found.errors[0] + other.errors[0]:
             return dataclasses.replace(found, num_products=num_products, seconds=seconds)
         self.state["sharpness"] = start
-        self._overtaken = (
+        message = (
             f"A random start found a sharpness of {other.values[0]:.6g}, where the eigenvectors kept from before gave "
             f"{found.values[0]:.6g}. Measurements since the last check may be too low; measure.verify_every sets how often it is made."
         )
+        self._news.append(("warning", message))
         return dataclasses.replace(other, num_products=num_products, seconds=seconds)
 
     def _random(self, step: int, stream: str) -> Key[Array, ""]:

@@ -45,6 +45,9 @@ class Eigenvalues:
     num_products: int
     converged: bool
     """Of all values that were asked for."""
+    known: float
+    """Share of the top eigenvector's square along the vectors that the solve started from, which are orthogonal but for a tenth: see
+    `krylov.EigenResult`."""
     seconds: float
     vectors: Float[Array, "k dim"] = field(compare=False, repr=False)
     """Unit vectors, on the device."""
@@ -110,6 +113,7 @@ class EigenMeter:
             errors=tuple(found.errors.tolist()),
             num_products=int(found.num_products),
             converged=bool(found.converged),
+            known=float(found.known),
             seconds=time.perf_counter() - began,
             vectors=found.vectors,
         )

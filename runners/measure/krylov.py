@@ -42,6 +42,8 @@ class EigenResult(NamedTuple):
     """min(r, r^2 / gap) of each, with the gap to the largest Ritz value that is not followed."""
     num_products: Int[Array, ""]
     converged: Bool[Array, ""]
+    known: Float[Array, ""]
+    """Share of the top eigenvector's square that lies along the start's vectors: near 0 when it is one that they did not know."""
     start: Float[Array, "kept dim"]
     """What the next measurement starts from."""
 
@@ -154,6 +156,7 @@ class _Solver:
             errors=search.errors,
             num_products=search.num_products,
             converged=search.done & search.finite,
+            known=jnp.sum((jax.vmap(_unit)(self.start) @ search.basis[0]) ** 2),
             start=jnp.where(search.finite, self.next_start(search), self.start),
         )
 

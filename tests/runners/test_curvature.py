@@ -11,6 +11,7 @@ from runners.measure import noise_kernel
 from runners.measure.eigenvalues import EigenMeter, Eigenvalues
 from runners.measure.noise_kernel import Noise
 from runners.measure.ntk import Norms, Ntk, NtkMeter
+from runners.records import EventRecord
 
 NUM_TRAIN, OUTPUTS, LR = 20, 3, 0.05
 TRACE, EIGENVALUES = 30.0, (8.0, 4.0)
@@ -61,6 +62,7 @@ class FakeEigenMeter(EigenMeter):
             errors=(0.1, 0.2)[: self._top_k],
             num_products=7,
             converged=True,
+            known=1.0,
             seconds=0.1,
             vectors=jnp.ones((self._top_k, 12)) / 12**0.5,
         )
@@ -307,6 +309,41 @@ def test_the_check_comes_at_its_own_steps(monkeypatch, step, num_hvps):
     measured = made_after_one_measurement(monkeypatch, 0.0, verify_every=4)
 
     assert records_of(measured, step)["SharpnessRecord"].num_hvps == num_hvps
+
+
+# --- what a measurement says of itself ---
+
+
+def events_after(monkeypatch, *, step=4, **changed):
+    class Changed(FakeEigenMeter):
+        def measure(self, params, start, key, *further):
+            found, left = super().measure(params, start, key, *further)
+            return replace(found, **changed), left
+
+    monkeypatch.setattr(curvature, "EigenMeter", Changed)
+    measured = made(spec.Sgd(), sharpness_every=1, ntk_every=0)
+    due = measured.measure(MODEL.params, lambda: None, lr=LR, step=step, clock=lambda: 1.5, is_due=lambda every: every == 1)
+    return [(record.step, record.event, record.message) for record in due if isinstance(record, EventRecord)]
+
+
+def test_an_eigenvalue_that_was_not_followed_is_told_when_it_comes_out_on_top(monkeypatch):
+    [(step, event, message)] = events_after(monkeypatch, known=0.06)
+
+    assert (step, event) == (4, "overtaken")
+    assert "6% of the new top eigenvector lies along those followed so far" in message
+
+
+@pytest.mark.parametrize(("step", "known"), [(4, 0.6), (0, 0.0)])
+def test_the_first_top_eigenvector_and_one_that_was_followed_are_no_news(monkeypatch, step, known):
+    assert events_after(monkeypatch, step=step, known=known) == []
+
+
+def test_a_sharpness_that_was_not_found_to_the_tolerance_is_told_once_it_is_finite(monkeypatch):
+    [(_, event, message)] = events_after(monkeypatch, converged=False, num_products=300, known=0.06)
+
+    assert event == "warning"
+    assert "did not converge within 300 Hessian-vector products: 12 with an estimated error of 0.1." in message
+    assert events_after(monkeypatch, converged=False, values=(float("nan"),)) == []
 
 
 # --- further quantities ---

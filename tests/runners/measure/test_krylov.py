@@ -209,3 +209,15 @@ def test_some_eigenvalue_lies_within_the_residual_of_every_value(spectrum, seed)
     rounding = 12 * krylov.ROUNDING * SINGLE * np.abs(spectrum).max()
     assert (distances <= found.residuals + rounding).all()
     assert (found.values <= exact[-1] + rounding).all()
+
+
+def test_how_much_of_the_top_eigenvector_the_start_knew():
+    operator, basis = matrix(INDEFINITE)
+    first = largest(operator)
+    again = largest(operator, start=first.start)
+    overtaken = largest(operator + 20 * np.outer(basis[40], basis[40]), start=again.start)
+
+    assert float(first.known) == 0
+    assert float(again.known) == pytest.approx(1, abs=0.05)
+    assert float(overtaken.known) < 0.1
+    assert float(overtaken.values[0]) == pytest.approx(INDEFINITE[40] + 20, rel=1e-3)
