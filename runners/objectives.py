@@ -13,9 +13,9 @@ from typing import Any, Literal, TypeAlias
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PyTree, Shaped
+from jaxtyping import Array, Bool, Float, PyTree, Shaped
 
-from runners import spec
+from runners import devices, spec
 from runners.data import Dataset
 from runners.errors import SpecError
 
@@ -78,11 +78,13 @@ class Objective:
         data_loss = jnp.mean(self.example_losses(apply(params, x), y))
         return data_loss + self.penalty(params) if self.weight_decay else data_loss
 
-    def accuracy(self, outputs: Float[Array, "examples outputs"], targets: Targets) -> Float[Array, ""] | None:
-        """Share of the examples whose largest output is the label's; None for real targets."""
+    def accuracy(
+        self, outputs: Float[Array, "examples outputs"], targets: Targets, counted: Bool[Array, " examples"] | None = None
+    ) -> Float[Array, ""] | None:
+        """Share of the examples, or of those that are counted, whose largest output is the label's; None for real targets."""
         if not _are_labels(targets):
             return None
-        return jnp.mean(jnp.argmax(outputs, axis=1) == targets, dtype=outputs.dtype)
+        return jnp.mean(jnp.argmax(outputs, axis=1) == targets, dtype=outputs.dtype, where=counted)
 
 
 @dataclass(frozen=True)
@@ -140,10 +142,11 @@ def evaluate(
 def _chunk_sums(
     objective: Objective, apply: Apply, params: PyTree[Float[Array, "..."]], x: Shaped[Array, "examples *input"], y: Targets
 ) -> tuple[Array, Array | None]:
+    x, y, counted = devices.batch(x, y)
     with jax.default_matmul_precision("highest"):
         outputs = apply(params, x)
-    hits = jnp.sum(jnp.argmax(outputs, axis=1) == y) if _are_labels(y) else None
-    return jnp.sum(objective.example_losses(outputs, y)), hits
+    hits = jnp.sum(jnp.argmax(outputs, axis=1) == y, where=counted) if _are_labels(y) else None
+    return jnp.sum(objective.example_losses(outputs, y), where=counted), hits
 
 
 def _are_labels(targets: Targets) -> bool:

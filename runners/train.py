@@ -20,7 +20,7 @@ import optax
 from jaxtyping import Array, Float, Int, Key, PyTree, Shaped
 from msgspec import UNSET
 
-from runners import data, environment, models, objectives, optimizers, spec_file
+from runners import data, devices, environment, models, objectives, optimizers, spec_file
 from runners.curvature import Curvature
 from runners.models import Model
 from runners.objectives import Evaluation, Objective
@@ -94,10 +94,13 @@ class Loop(NamedTuple):
     def _update(
         self, params: Params, opt_state: optax.OptState, x: Inputs, y: Targets, step: Int[Array, ""]
     ) -> tuple[Params, optax.OptState, Update]:
+        x, y, counted = devices.batch(x, y)
+
         def loss(params: Params) -> tuple[Float[Array, ""], Float[Array, ""] | None]:
             outputs = self.model.apply(params, x)
             losses = self.objective.example_losses(outputs, y)
-            return jnp.mean(losses) + self.objective.penalty(params), self.objective.accuracy(outputs, y)
+            data_loss, accuracy = jnp.mean(losses, where=counted), self.objective.accuracy(outputs, y, counted)
+            return data_loss + self.objective.penalty(params), accuracy
 
         (value, accuracy), gradient = jax.value_and_grad(loss, has_aux=True)(params)
         update = Update(value, self.optimizer.lr(step), optax.tree.norm(gradient), accuracy)
@@ -137,7 +140,7 @@ class TrainRunner:
         self._optimizer = optimizers.build(spec.optimizer)
         self._params = self._model.params
         self._opt_state = jax.jit(self._optimizer.transformation.init)(self._params)
-        self._x, self._y = jax.device_put((self._data.x, self._data.y))
+        self._x, self._y = devices.copied((self._data.x, self._data.y))
         self._order_key = jax.random.key(_seed(run.order_seed, run.seed))
         self._curvature = Curvature(
             spec,

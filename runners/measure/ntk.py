@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Key, PyTree, Shaped
 
+from runners import devices
 from runners.measure import krylov, operators
 from runners.measure.eigenvalues import Accuracy
 from runners.measure.krylov import EigenResult
@@ -200,7 +201,7 @@ class NtkMeter:
             return rows @ rows.T
 
         examples = (x,) if self.method == "exact" else (x, jax.random.split(key, len(x)))
-        grams = jax.lax.map(lambda example: gram(*example), examples, batch_size=self._batch)
+        grams = devices.mapped(lambda example: gram(*example), examples, batch_size=self._batch)
         squares = jnp.diagonal(grams, axis1=1, axis2=2)
         if self.method == "exact":
             return jnp.mean(jnp.sum(squares, axis=1)), jnp.zeros(()), jnp.mean(jnp.sum(grams**2, axis=(1, 2)))

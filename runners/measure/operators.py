@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PyTree, Shaped
 
+from runners import devices
 from runners.measure.krylov import Product
 
 Apply: TypeAlias = Callable[[Any, Array], Array]
@@ -227,27 +228,25 @@ def choose_chunk_size(
 def split(*arrays: Shaped[Array, "examples ..."], size: int) -> tuple[Shaped[Array, "chunks size ..."], ...]:
     """The examples in as few chunks of at most `size` as possible, as equal as possible, and their weights.
 
-    The last chunk is filled up with copies of the first examples, of weight 0: unlike zeros, they are inputs that the
-    model can take.
+    The last chunk is filled up with copies of the first examples, of weight 0. Several devices share each chunk, in equal
+    parts.
 
     Args:
         arrays: One or more, with the examples along their first axis.
-        size: The most examples that a chunk may have.
+        size: The most examples that a chunk may have; the next multiple of the number of devices counts.
 
     Returns:
         Each array cut, then the weights [chunks, size], 1 or 0.
     """
     num_examples = len(arrays[0])
-    count = -(-num_examples // size)
-    length = -(-num_examples // count)
-    padding = count * length - num_examples
+    count = -(-num_examples // devices.rounded(size))
+    length = devices.rounded(-(-num_examples // count))
 
     def cut(array: Array) -> Array:
-        padded = jnp.concatenate([array, array[:padding]]) if padding else array
-        return padded.reshape(count, length, *array.shape[1:])
+        return devices.filled(array, count * length).reshape(count, length, *array.shape[1:])
 
     weights = jnp.arange(count * length) < num_examples
-    return (*map(cut, arrays), weights.reshape(count, length))
+    return devices.divided((*map(cut, arrays), weights.reshape(count, length)), axis=1)
 
 
 def sum_over(function: Callable[..., Total], chunks: tuple[Shaped[Array, "chunks size ..."], ...], start: Total) -> Total:
