@@ -10,7 +10,7 @@ import argparse
 import json
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TypeVar
@@ -150,21 +150,32 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=5, help="measurements at a point")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     arguments = parser.parse_args()
-    found: list[Measured] = []
+    if not arguments.json:
+        print(f"{'preset':17}{'step':>5}  {'method':29}{'probes':>6}{'trace':>10}{'sem':>8}{'error':>8}{'most':>8}{'cost':>7}{'exact':>7}")
+    found = []
     for preset in arguments.preset or PRESETS:
-        experiment = Experiment(preset, arguments.data)
-        found.append(experiment.measured(0, arguments.repeat))
-        experiment.train(arguments.steps)
-        found.append(experiment.measured(arguments.steps, arguments.repeat))
+        for one in measurements(preset, arguments.data, steps=arguments.steps, repeat=arguments.repeat):
+            found.append(asdict(one) | {"within_budget": one.is_within_budget})
+            if not arguments.json:
+                print(row(one), flush=True)
     if arguments.json:
-        print(json.dumps({"measured": [asdict(one) | {"within_budget": one.is_within_budget} for one in found]}))
-        return
-    print(f"{'preset':17}{'step':>5}  {'method':29}{'probes':>6}{'trace':>10}{'sem':>8}{'error':>8}{'most':>8}{'cost':>7}{'exact':>7}")
-    for one in found:
-        print(
-            f"{one.preset:17}{one.step:>5}  {one.method:29}{one.num_probes:>6}{one.trace:>10.5g}{one.sem:>8.2%}{one.error:>8.2%}"
-            f"{one.largest_error:>7.1f}s{one.gradients:>7.1f}{one.exact_gradients:>7.1f}{'' if one.is_within_budget else '  over budget'}"
-        )
+        print(json.dumps({"measured": found}))
+
+
+def measurements(preset: str, folder: str | None, *, steps: int, repeat: int) -> Iterator[Measured]:
+    """At initialisation and after the training steps."""
+    experiment = Experiment(preset, folder)
+    yield experiment.measured(0, repeat)
+    experiment.train(steps)
+    yield experiment.measured(steps, repeat)
+
+
+def row(one: Measured) -> str:
+    """A line of the table; `most` is the largest error in standard errors."""
+    return (
+        f"{one.preset:17}{one.step:>5}  {one.method:29}{one.num_probes:>6}{one.trace:>10.5g}{one.sem:>8.2%}{one.error:>8.2%}"
+        f"{one.largest_error:>7.1f}s{one.gradients:>7.1f}{one.exact_gradients:>7.1f}{'' if one.is_within_budget else '  over budget'}"
+    )
 
 
 if __name__ == "__main__":

@@ -25,10 +25,11 @@ EXACT_ENTRIES = 10**8
 """`auto` computes the trace exactly while the Jacobian of all examples and outputs has at most so many entries: about a
 quarter of a second on two cores."""
 GROUP = 16
-"""Examples that share a probe. What they cost beside one gradient each is that of writing and reading the parameters once for
-each group and probe; what they leave is a standard error that grows with the root of their number."""
+"""Examples that share a probe, at most. The standard error grows with the root of their number; fewer cost more, since each group
+writes and reads a parameter gradient for each probe. On cifar10-fc-tanh (two cores, 4 probes) 64, 32 and 16 took 2.9, 2.8 and
+2.8 gradients and left 0.72, 0.53 and 0.37 %; single examples took 30 and left 0.1 %."""
 GROUPED_OUTPUTS = 256
-"""Outputs that there are at least for each example in a group: few examples form smaller groups."""
+"""Outputs, of all examples, that there are at least for each example in a group: few examples form smaller groups."""
 PROBED_ENTRIES = 2 * 10**9
 """Where the norms are wanted and the probes of single examples have no more entries, no examples share a probe."""
 JACOBIAN_BYTES = 2**20
