@@ -3,7 +3,7 @@
 The budget is a standard error of 2 % of the trace at 10 gradients of all measured examples. Every measurement has a gradient
 timed right before it, and is held against the exact trace at the same parameters.
 Run `python benchmarks/ntk_trace.py [--data FOLDER] [--preset NAME ...] [--steps N] [--repeat N] [--json]`; the CIFAR-10 files are
-looked for in FOLDER, else in $EOS_DATA. About ten minutes on two cores.
+looked for in FOLDER, else in $EOS_DATA. Most of the time goes into the exact traces: half an hour on two busy cores.
 """
 
 import argparse

@@ -24,11 +24,11 @@ from runners.programs import Program
 EXACT_ENTRIES = 10**8
 """`auto` computes the trace exactly while the Jacobian of all examples and outputs has at most so many entries: about a
 quarter of a second on two cores."""
-GROUP = 16
+GROUP = 32
 """Examples that share a probe, at most. The standard error grows with the root of their number; fewer cost more, since each group
-writes and reads a parameter gradient for each probe. On cifar10-fc-tanh (two cores, 4 probes) 64, 32 and 16 took 2.9, 2.8 and
-2.8 gradients and left 0.72, 0.53 and 0.37 %; single examples took 30 and left 0.1 %."""
-GROUPED_OUTPUTS = 256
+writes and reads a parameter gradient for each probe. On cifar10-fc-tanh (two busy cores, 4 probes) 64, 32 and 16 took 2.9, 2.8
+and 2.8 to 9.7 gradients and left 0.72, 0.53 and 0.37 %; single examples took 30 and left 0.1 %."""
+GROUPED_OUTPUTS = 512
 """Outputs, of all examples, that there are at least for each example in a group: few examples form smaller groups."""
 PROBED_ENTRIES = 2 * 10**9
 """Where the norms are wanted and the probes of single examples have no more entries, no examples share a probe."""
@@ -179,7 +179,7 @@ class NtkMeter:
         probes that all examples share (m = n) does not fall with n at all. For m = 1 two independent v and w also give
         |M_i|_F^2 = E (v^T M_i w)^2.
 
-        Top eigenvectors are taken out for |G|_F^2 alone: for the trace each would cost a tangent pass, and groups of 16 leave
+        Top eigenvectors are taken out for |G|_F^2 alone: for the trace each would cost a tangent pass, and small groups leave
         little to take (docs/benchmarks.md has the numbers).
 
         Args:
@@ -268,7 +268,8 @@ class NtkMeter:
                 return jnp.asarray(sum(jnp.vdot(leaf, leaf) for leaf in jax.tree.leaves(pullback(u))))
 
             weighted = jnp.einsum("ncd,knd,n->knc", roots, signs, weights)
-            found: Array = jax.lax.map(square, weighted, batch_size=self._gradients)
+            # A batch of one is no loop without batches: on cifar10-fc-tanh it took 2.9 times as long.
+            found: Array = jax.lax.map(square, weighted, batch_size=self._gradients if self._gradients > 1 else None)
             return found
 
         found = jax.lax.map(lambda group: squares(*group), (*groups, jax.random.split(key, len(groups[0]))))
