@@ -286,8 +286,13 @@ class NtkRecord(Record, frozen=True, kw_only=True, tag="ntk"):
     """The trace part of K: what K is for a small learning rate."""
     noise_kernel_bound: Number | UnsetType = UNSET
     """K_MM <= 1 is necessary for mean-square stability."""
+    noise_kernel_error: Number | UnsetType = UNSET
+    """K of the whole spectrum lies within noise_kernel +- this, where the trace is off by its standard error; absent where
+    nothing bounds it."""
     eigenvalues: tuple[Number, ...] | UnsetType = UNSET
-    """Top Gauss-Newton eigenvalues that entered K."""
+    """Top Gauss-Newton eigenvalues; they enter K."""
+    eigenvalue_errors: tuple[Number, ...] | UnsetType = UNSET
+    """Estimated error of each of them."""
     convention: Literal["per_output", "sum"]
     """per_output: K and its threshold are divided and multiplied by the number of outputs."""
     method: str

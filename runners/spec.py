@@ -369,9 +369,9 @@ class Measure(Table, frozen=True):
     linearised gradient keeps no more than 1 GiB, else as many as keep so much."""
     ntk_method: Literal["auto", "exact", "hutchinson"] = "auto"
     ntk_probes: Annotated[int, Meta(ge=2)] = 4
-    """Random probes of Hutchinson's estimator: of each example where that is affordable, else shared by all."""
-    ntk_eigenvalues: CountOrNever = 5
-    """Top Gauss-Newton eigenvalues that enter K beside the trace."""
+    """Random probes of Hutchinson's estimator, of each group of examples."""
+    ntk_eigenvalues: CountOrNever | Literal["auto"] = "auto"
+    """Top Gauss-Newton eigenvalues, which enter K beside the trace. "auto": 5 where there is a K, else none."""
 
 
 class Run(Table, frozen=True):

@@ -109,6 +109,91 @@ def kernel_norm(noise: Noise, eigenvalues: Sequence[float], *, trace: float) -> 
     return sum(_mode(noise, value) for value in known) + trace_part(noise, rest)
 
 
+def kernel_norm_error(
+    noise: Noise,
+    eigenvalues: Sequence[float],
+    *,
+    trace: float,
+    errors: Sequence[float],
+    sem: float,
+    rank: int,
+    frobenius: float | None = None,
+) -> float | None:
+    """How far K of the whole spectrum may be from `kernel_norm`, where the trace is off by its standard error.
+
+    The sum of three parts. With f(l) = w / (1 + w) the part of K that an eigenvalue has, c = p lr / (2 (1 - b)) the slope of
+    `trace_part`, and R the trace less the known eigenvalues:
+
+    - the trace: c times its standard error, and times what it lacks to the sum of the known eigenvalues;
+    - the known eigenvalues, which move from the rest to their own terms: the larger |f(l +- e) - f(l) -+ c e| of each;
+    - the rest, r - k eigenvalues between 0 and t, the smallest known one plus its error, whose sum is R: `kernel_norm` takes c R
+      for the sum of their f. With s = p (1 + b) / (1 - b), H = 2 (1 + b) / lr - rho,
+
+          f(l) = s l^2 / (H rho + (H - rho) l - (1 - s) l^2).
+
+      For s <= 1 the denominator is concave and positive, so that f is convex, with f(0) = 0: the sum is at most R f(t) / t, when
+      all that are not 0 equal t, and at least (r - k) f(R / (r - k)), when all are equal. For s > 1 without weight decay f is concave
+      and the two change places; with it, 0 <= f(l) <= s l / H. The further end counts, at the largest R that the errors allow.
+      Without weight decay f(l) - c l = c (1 - s) l^2 / (H - (1 - s) l), so that where |G|_F^2 is known the squares of the rest
+      bound the sum as well: it is off by at most c |1 - s| / (H - max(1 - s, 0) t) times |G|_F^2 less the known squares.
+
+    An eigenvalue above t that the solver has missed, and measured examples that differ from the training examples, show in none.
+
+    Args:
+        noise: The batches' noise.
+        eigenvalues: l_a, as `kernel_norm` has them.
+        trace: tr G.
+        errors: e_a, of each of them.
+        sem: Standard error of the trace; 0 when it is exact.
+        rank: r, the most eigenvalues of G that are not 0: the smaller of parameters and examples times outputs.
+        frobenius: |G|_F^2, with its standard error added; None where it is not known.
+
+    Returns:
+        In the unit of `kernel_norm`; None where it has no bound, as where K is infinite, an eigenvalue may be past its edge, or a
+        number is not one.
+    """
+    if noise.p == 0 or noise.lr == 0:
+        return 0.0
+    slope = trace_part(noise, 1.0)
+    known = [(max(value, 0.0), error) for value, error in zip(eigenvalues, errors, strict=True)]
+    excess = sum(value for value, _ in known) - trace
+    rest = max(-excess, 0.0) + sem + sum(errors)
+    limit = min((value + error for value, error in known), default=rest)
+    squares = None if frobenius is None else max(frobenius - sum(value**2 for value, _ in known), 0.0)
+    moved = sum(_moved(noise, value, error, slope=slope) for value, error in known)
+    unknown = _rest_error(noise, rest, limit=limit, count=max(rank - len(known), 1))
+    if squares is not None and noise.weight_decay == 0:
+        unknown = min(unknown, slope * squares * _curving(noise, limit))
+    total = slope * (sem + max(excess, 0.0)) + moved + unknown
+    return total if math.isfinite(total) else None
+
+
+def _moved(noise: Noise, value: float, error: float, *, slope: float) -> float:
+    changes = (error, -min(error, value))
+    return max(abs(_mode(noise, value + change) - _mode(noise, value) - slope * change) for change in changes)
+
+
+def _rest_error(noise: Noise, rest: float, *, limit: float, count: int) -> float:
+    """The furthest that `trace_part` of the rest can be from its eigenvalues' part of K."""
+    if rest == 0:
+        return 0.0
+    strength = noise.p * (1 + noise.momentum) / (1 - noise.momentum)
+    if strength > 1 and noise.weight_decay:
+        edge = 2 * (1 + noise.momentum) / noise.lr - noise.weight_decay
+        ends = [0.0, rest * strength / edge if edge > 0 else math.inf]
+    else:
+        limit = max(limit, rest / count)
+        ends = [rest * _mode(noise, limit) / limit, count * _mode(noise, rest / count)]
+    return max(abs(end - trace_part(noise, rest)) for end in ends)
+
+
+def _curving(noise: Noise, limit: float) -> float:
+    """The most that |f(l) - c l| is of c l^2 for l up to the limit."""
+    bend = 1 - noise.p * (1 + noise.momentum) / (1 - noise.momentum)
+    room = 2 * (1 + noise.momentum) / noise.lr - max(bend, 0.0) * limit
+    return abs(bend) / room if room > 0 else math.inf
+
+
 def _mode(noise: Noise, value: float) -> float:
     b = noise.momentum
     h = noise.lr * (value + noise.weight_decay)

@@ -25,20 +25,22 @@ from runners.programs import Program
 EXACT_ENTRIES = 10**8
 """`auto` computes the trace exactly while the Jacobian of all examples and outputs has at most so many entries: about a
 quarter of a second on two cores."""
+GROUP = 32
+"""Examples that share a probe, at most. The standard error grows with the root of their number; fewer cost more, since each group
+writes and reads a parameter gradient for each probe. On cifar10-fc-tanh (two busy cores, 4 probes) 64, 32 and 16 took 2.9, 2.8
+and 2.8 to 9.7 gradients and left 0.72, 0.53 and 0.37 %; single examples took 30 and left 0.1 %."""
+GROUPED_OUTPUTS = 512
+"""Outputs, of all examples, that there are at least for each example in a group: few examples form smaller groups."""
 PROBED_ENTRIES = 2 * 10**9
-"""Up to so many entries, examples have probes of their own, whose noise averages out over the examples; beyond, all share
-each probe, which then costs one gradient. On digits with ten outputs a probe of the first kind took 0.1 s and left 1 %,
-16 of the second took 0.09 s and left 2.5 %."""
+"""Where the norms are wanted and the probes of single examples have no more entries, no examples share a probe."""
 JACOBIAN_BYTES = 2**20
-"""Memory for the Jacobians that stand at one time. What fits the cache is fastest: on digits (1 MB an example) one at a
-time took 0.95 s where 64 at a time took 3.2 s."""
+"""Memory for the parameter gradients that stand at one time. What fits the cache is fastest: on digits (1 MB an example) one
+at a time took 0.95 s where 64 at a time took 3.2 s."""
 NORM_PROBES = 16
 """Random probes for |G|_F^2."""
 
 Params: TypeAlias = PyTree[Float[Array, "..."]]
-
-
-Method: TypeAlias = Literal["exact", "hutchinson per example", "hutchinson"]
+Asked: TypeAlias = Literal["auto", "exact", "hutchinson"]
 
 
 @dataclass(frozen=True)
@@ -50,11 +52,13 @@ class Ntk:
     """Standard error of the trace; None when it is exact."""
     eigenvalues: tuple[float, ...]
     """The largest, from the top down; those that were asked for."""
+    errors: tuple[float, ...]
+    """Estimated error of each of them."""
     norms: "Norms | None"
-    """None unless asked for, and where all examples share their probes."""
-    method: Method
+    """None unless asked for, and where examples share their probes."""
+    method: str
     num_probes: int
-    """Random probes that the trace is estimated from."""
+    """Random probes of each group that the trace is estimated from."""
     seconds: float
 
 
@@ -64,30 +68,51 @@ class Norms:
 
     frobenius: float
     """|G|_F^2, estimated from `NORM_PROBES` random probes."""
+    frobenius_sem: float
     examples: float
     """mean_i |G_i|_F^2 over the examples' own matrices G_i = J_i^T S_i S_i^T J_i; exact where the trace is."""
 
 
-def choose_method(method: Literal["auto", "exact", "hutchinson"], *, entries: int, outputs: int, num_probes: int) -> Method:
+@dataclass(frozen=True)
+class Method:
+    """How the trace is computed."""
+
+    group: int | None
+    """Examples that share a probe; None when no probe is drawn."""
+
+    def __str__(self) -> str:
+        """As the log has it."""
+        if self.group is None:
+            return "exact"
+        return "hutchinson per example" if self.group == 1 else f"hutchinson in groups of {self.group}"
+
+
+def choose_method(
+    asked: Asked, *, num_examples: int, outputs: int, num_params: int, num_probes: int, chunk_size: int, with_norms: bool
+) -> Method:
     """How the trace is computed, by what it costs.
 
     Args:
-        method: What is asked for; auto is exact where that costs little, or no more than probes of each example would.
-        entries: Parameters times examples: those of one gradient an example.
+        asked: auto is exact where that costs little, or no more parameter gradients than the probes.
+        num_examples: n.
         outputs: C, the gradients an example that the exact trace takes.
-        num_probes: The gradients an example that probes of its own take.
+        num_params: Numbers in a gradient.
+        num_probes: The gradients a group that its probes take.
+        chunk_size: The most examples in one pass, and so in a group.
+        with_norms: Whether the examples' own norms are wanted, for which probes have to be their own.
     """
-    affordable = PROBED_ENTRIES if outputs <= num_probes else EXACT_ENTRIES
-    if method == "exact" or (method == "auto" and entries * outputs <= affordable):
-        return "exact"
-    return "hutchinson per example" if entries * num_probes <= PROBED_ENTRIES else "hutchinson"
+    entries = num_examples * num_params
+    size = max(1, min(GROUP, chunk_size, num_examples * outputs // GROUPED_OUTPUTS))
+    group = 1 if with_norms and entries * num_probes <= PROBED_ENTRIES else size
+    is_cheap = entries * outputs <= EXACT_ENTRIES or outputs * group <= num_probes
+    return Method(None if asked == "exact" or (asked == "auto" and is_cheap) else group)
 
 
 class _Found(NamedTuple):
     eigen: EigenResult | None
     trace: Float[Array, ""]
     sem: Float[Array, ""]
-    norms: tuple[Float[Array, ""], Float[Array, ""]] | None
+    norms: tuple[Float[Array, ""], Float[Array, ""], Float[Array, ""]] | None
 
 
 class NtkMeter:
@@ -99,7 +124,7 @@ class NtkMeter:
         params: Params,
         *,
         x: Shaped[Array, "examples *input"],
-        method: Literal["auto", "exact", "hutchinson"],
+        method: Asked,
         num_probes: int,
         num_eigenvalues: int,
         accuracy: Accuracy,
@@ -111,34 +136,52 @@ class NtkMeter:
             problem: Model, objective and chunk size.
             params: Any parameters; only their shapes count.
             x: Inputs of the measured examples.
-            method: Of the trace; auto takes the exact one where it costs no more than probes or little.
-            num_probes: Random probes of an estimate, at least 2.
+            method: Of the trace; see `choose_method`.
+            num_probes: Random probes of each group, at least 2.
             num_eigenvalues: Top eigenvalues to compute.
             accuracy: Of the eigenvalues.
             with_norms: Whether the norms are wanted as well.
         """
         flat = jax.eval_shape(lambda params: ravel_pytree(params)[0], params)
-        outputs = jax.eval_shape(problem.apply, params, x).shape[1]
-        self.method = choose_method(method, entries=len(x) * flat.size, outputs=outputs, num_probes=num_probes)
+        self._outputs = jax.eval_shape(problem.apply, params, x).shape[1]
+        self.method = choose_method(
+            method,
+            num_examples=len(x),
+            outputs=self._outputs,
+            num_params=flat.size,
+            num_probes=num_probes,
+            chunk_size=problem.chunk_size,
+            with_norms=with_norms,
+        )
         self._x = x
         self._problem = problem
         self._num_probes = num_probes
         self._num_eigenvalues = min(num_eigenvalues, flat.size)
         self._accuracy = accuracy
-        self._has_norms = with_norms and self.method != "hutchinson"
-        rows = outputs if self.method == "exact" else num_probes
-        self._batch = max(1, min(len(x), JACOBIAN_BYTES // (rows * flat.size * flat.dtype.itemsize)))
+        self._has_norms = with_norms and self.method.group in (None, 1)
+        self._gradients = max(1, JACOBIAN_BYTES // (flat.size * flat.dtype.itemsize))
         self.start = krylov.no_start(flat.size, max(self._num_eigenvalues, 1), dtype=flat.dtype)
         self.program = Program(self._measure, params, x, self.start, jax.eval_shape(jax.random.key, 0))
 
     def measure(self, params: Params, start: Float[Array, "kept dim"], key: Key[Array, ""]) -> tuple[Ntk, Float[Array, "kept dim"]]:
         """Trace, eigenvalues and norms of G.
 
-        With M_i = S_i^T J_i J_i^T S_i, the C x C matrix of one example, tr G = mean_i tr M_i. exact: all rows of S_i^T J_i.
-        hutchinson per example: m probes v in {-1, 1}^C for each example, tr M_i = E v^T M_i v, and for two independent ones
-        |M_i|_F^2 = E (v^T M_i w)^2; examples are independent, so the standard error is that of their mean. hutchinson: probes
-        v in {-1, 1}^(n C) that all examples share, with the top eigenvectors q_a taken out: tr G = sum_a q_a^T G q_a +
-        E |(I - Q) J^T S v|^2 / n, Q the projector on them; the standard error is that of the probes' mean.
+        exact: tr G = mean_i tr M_i from all rows of S_i^T J_i, with M_i = S_i^T J_i J_i^T S_i the C x C matrix of one example.
+
+        hutchinson: the examples are split into groups g of at most m, and M_g = S_g^T J_g J_g^T S_g is the matrix of a group's
+        outputs, at most m C squared. For each of k random signs v in {-1, 1}^(m C), independent over groups,
+        E |J_g^T S_g v|^2 = E v^T M_g v = tr M_g: one backward pass of the group, and tr G = sum_g tr M_g / n. The variance is
+
+            sum_g 2 (|M_g|_F^2 - |diag M_g|^2) / (k n^2),
+
+        and the standard error its root, each group's term taken from the spread of its own k squares. What M_g has outside
+        the blocks of single examples is what m adds: where the kernel of two examples is r tr(M_i) / C times the identity, about
+        (m - 1) r^2 (tr M_i)^2 / C an example, so that the standard error is r sqrt(2 (m - 1) / (n C k)) of the trace, and that of
+        probes that all examples share (m = n) does not fall with n at all. For m = 1 two independent v and w also give
+        |M_i|_F^2 = E (v^T M_i w)^2.
+
+        Top eigenvectors are taken out for |G|_F^2 alone: for the trace each would cost a tangent pass, and small groups leave
+        little to take (docs/benchmarks.md has the numbers).
 
         Args:
             params: Where to measure.
@@ -148,18 +191,20 @@ class NtkMeter:
         Returns:
             The measurement, and what the next one starts from.
 
-        Cost: The products of the eigenvalues; a backward pass for each example and output (exact) or each example and probe
-            (per example), of which the parameter gradients are formed; or a gradient for each probe.
+        Cost: The products of the eigenvalues; a forward pass, and a backward pass for each example and output (exact) or each
+            probe, whose parameter gradients are formed one an example or one a group; for |G|_F^2 two gradients for each of
+            `NORM_PROBES` probes.
         """
         began = time.perf_counter()
         found = self.program(params, self._x, start, key)
-        is_exact = self.method == "exact"
+        is_exact = self.method.group is None
         result = Ntk(
             trace=float(found.trace),
             sem=None if is_exact else float(found.sem),
             eigenvalues=tuple(found.eigen.values.tolist()) if found.eigen else (),
+            errors=tuple(found.eigen.errors.tolist()) if found.eigen else (),
             norms=Norms(*map(float, found.norms)) if found.norms else None,
-            method=self.method,
+            method=str(self.method),
             num_probes=0 if is_exact else self._num_probes,
             seconds=time.perf_counter() - began,
         )
@@ -169,14 +214,12 @@ class NtkMeter:
     def _measure(self, params: Params, x: Array, start: Array, key: Key[Array, ""]) -> _Found:
         key_eigen, key_trace, key_norm = jax.random.split(key, 3)
         eigen = self._eigen(params, x, start, key_eigen) if self._num_eigenvalues else None
-        if self.method == "hutchinson":
-            probes = self._shared_probes(params, x, eigen=eigen, keys=jax.random.split(key_trace, self._num_probes))[0]
-            return _Found(eigen, *_mean(probes), norms=None)
+        if not self._has_norms and self.method.group is not None:
+            return _Found(eigen, *self._groups(params, x, key_trace), norms=None)
         trace, sem, examples = self._examples(params, x, key_trace)
         if not self._has_norms:
             return _Found(eigen, trace, sem, norms=None)
-        norms = self._shared_probes(params, x, eigen=eigen, keys=jax.random.split(key_norm, NORM_PROBES))[1]
-        return _Found(eigen, trace, sem, norms=(jnp.mean(norms), examples))
+        return _Found(eigen, trace, sem, norms=(*self._frobenius(params, x, eigen=eigen, key=key_norm), examples))
 
     def _eigen(self, params: Params, x: Array, start: Array, key: Key[Array, ""]) -> EigenResult:
         return krylov.largest_eigenvalues(
@@ -200,18 +243,42 @@ class NtkMeter:
             rows: Array = jax.vmap(lambda u: pullback(u)[0])(root.T)
             return rows @ rows.T
 
-        examples = (x,) if self.method == "exact" else (x, jax.random.split(key, len(x)))
-        grams = devices.mapped(lambda example: gram(*example), examples, batch_size=self._batch)
+        is_exact = self.method.group is None
+        examples = (x,) if is_exact else (x, jax.random.split(key, len(x)))
+        rows = self._outputs if is_exact else self._num_probes
+        grams = devices.mapped(lambda example: gram(*example), examples, batch_size=max(1, min(len(x), self._gradients // rows)))
         squares = jnp.diagonal(grams, axis1=1, axis2=2)
-        if self.method == "exact":
+        if is_exact:
             return jnp.mean(jnp.sum(squares, axis=1)), jnp.zeros(()), jnp.mean(jnp.sum(grams**2, axis=(1, 2)))
         variances = jnp.var(squares, axis=1, ddof=1) / self._num_probes
         pairs = jnp.sum(grams**2, axis=(1, 2)) - jnp.sum(squares**2, axis=1)
         norms = pairs / (self._num_probes * (self._num_probes - 1))
         return jnp.mean(squares), jnp.sqrt(jnp.sum(variances)) / len(x), jnp.mean(norms)
 
-    def _shared_probes(self, params: Params, x: Array, *, eigen: EigenResult | None, keys: Key[Array, " probes"]) -> tuple[Array, Array]:
-        """Independent estimates of tr G and of |G|_F^2.
+    def _groups(self, params: Params, x: Array, key: Key[Array, ""]) -> tuple[Array, Array]:
+        """Trace and its standard error, from the probes that the examples of a group share."""
+        assert self.method.group is not None
+        groups = operators.split(x, size=self.method.group)
+
+        def squares(x: Array, weights: Array, key: Key[Array, ""]) -> Array:
+            outputs, pullback = jax.vjp(lambda params: self._problem.apply(params, x), params)
+            roots = self._problem.objective.output_hessian_root(outputs)
+            signs = jax.random.rademacher(key, (self._num_probes, *outputs.shape), outputs.dtype)
+
+            def square(u: Array) -> Array:
+                return jnp.asarray(sum(jnp.vdot(leaf, leaf) for leaf in jax.tree.leaves(pullback(u))))
+
+            weighted = jnp.einsum("ncd,knd,n->knc", roots, signs, weights)
+            # None and not 1, which maps a batched function: that took 2.9 times as long on cifar10-fc-tanh.
+            found: Array = jax.lax.map(square, weighted, batch_size=self._gradients if self._gradients > 1 else None)
+            return found
+
+        found = jax.lax.map(lambda group: squares(*group), (*groups, jax.random.split(key, len(groups[0]))))
+        variances = jnp.var(found, axis=1, ddof=1) / self._num_probes
+        return jnp.sum(jnp.mean(found, axis=1)) / len(x), jnp.sqrt(jnp.sum(variances)) / len(x)
+
+    def _frobenius(self, params: Params, x: Array, *, eigen: EigenResult | None, key: Key[Array, ""]) -> tuple[Array, Array]:
+        """|G|_F^2 and its standard error, from probes v that all examples share, with the top eigenvectors q_a taken out by I - Q.
 
         |G|_F^2 = sum_a (q_a^T G q_a)^2 + 2 sum_a residual_a^2 + E |S^T J (I - Q) J^T S v|^2 / n^2.
         """
@@ -230,20 +297,12 @@ class NtkMeter:
             roots = self._problem.objective.output_hessian_root(outputs)
             return jnp.sum(weights[:, None] * jnp.einsum("ncd,nc->nd", roots, tangent) ** 2)
 
-        def probe(key: Key[Array, ""]) -> tuple[Array, Array]:
+        def probe(key: Key[Array, ""]) -> Array:
             signs = operators.split(jax.random.rademacher(key, shape, flat.dtype), size=self._problem.chunk_size)[0]
             u = operators.sum_over(backward, (*chunks, signs), jnp.zeros_like(flat)) / jnp.sqrt(len(x))
             u -= (basis @ u) @ basis
-            image = operators.sum_over(functools.partial(forward, u), chunks, jnp.zeros((), flat.dtype)) / len(x)
-            return jnp.vdot(u, u), image
+            return operators.sum_over(functools.partial(forward, u), chunks, jnp.zeros((), flat.dtype)) / len(x)
 
-        traces, norms = jax.lax.map(probe, keys)
-        if eigen is None:
-            return traces, norms
-        known = jnp.sum(eigen.values**2) + 2 * jnp.sum(eigen.residuals**2)
-        return traces + jnp.sum(eigen.values), norms + known
-
-
-def _mean(estimates: Float[Array, " probes"]) -> tuple[Array, Array]:
-    """Mean of independent estimates and its standard error."""
-    return jnp.mean(estimates), jnp.std(estimates, ddof=1) / len(estimates) ** 0.5
+        found = jax.lax.map(probe, jax.random.split(key, NORM_PROBES))
+        known = jnp.sum(eigen.values**2) + 2 * jnp.sum(eigen.residuals**2) if eigen else jnp.zeros((), flat.dtype)
+        return known + jnp.mean(found), jnp.std(found, ddof=1) / NORM_PROBES**0.5

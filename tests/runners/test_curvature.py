@@ -14,8 +14,8 @@ from runners.measure.ntk import Norms, Ntk, NtkMeter
 from runners.records import EventRecord
 
 NUM_TRAIN, OUTPUTS, LR = 20, 3, 0.05
-TRACE, EIGENVALUES = 30.0, (8.0, 4.0)
-NORMS = Norms(frobenius=90.0, examples=900.0)
+TRACE, EIGENVALUES, ERRORS = 30.0, (8.0, 4.0), (0.2, 0.1)
+NORMS = Norms(frobenius=90.0, frobenius_sem=2.0, examples=900.0)
 SHARPNESS, PRECONDITIONED, SMALLEST = 12.0, 25.0, -3.0
 FOUND = {"hessian": SHARPNESS, "preconditioned_hessian": PRECONDITIONED, "negated_hessian": -SMALLEST}
 """Largest eigenvalue by the function that makes the operator."""
@@ -33,6 +33,7 @@ class FakeNtkMeter(NtkMeter):
             trace=TRACE,
             sem=0.5,
             eigenvalues=EIGENVALUES[:num_eigenvalues],
+            errors=ERRORS[:num_eigenvalues],
             norms=NORMS if with_norms else None,
             method="hutchinson per example",
             num_probes=4,
@@ -115,8 +116,23 @@ def test_with_the_full_batch_there_is_a_trace_and_no_noise_kernel():
 
     assert (record.trace, record.sem, record.step, record.time) == (TRACE, 0.5, 50, 1.5)
     assert (record.method, record.num_probes, record.num_examples) == ("hutchinson per example", 4, NUM_TRAIN)
-    absent = (record.threshold, record.ratio, record.noise_kernel, record.noise_kernel_trace, record.noise_kernel_bound, record.eigenvalues)
-    assert set(absent) == {UNSET}
+    kernel = (record.noise_kernel, record.noise_kernel_trace, record.noise_kernel_bound, record.noise_kernel_error)
+    assert {record.threshold, record.ratio, *kernel, record.eigenvalues, record.eigenvalue_errors} == {UNSET}
+
+
+@pytest.mark.parametrize("optimizer", [spec.Sgd(), spec.Adam()])
+def test_eigenvalues_that_are_asked_for_are_there_without_a_noise_kernel_too(optimizer):
+    record = ntk_of(made(optimizer, ntk_eigenvalues=1))
+
+    assert (record.eigenvalues, record.eigenvalue_errors) == (EIGENVALUES[:1], ERRORS[:1])
+    assert record.noise_kernel is UNSET
+
+
+def test_eigenvalues_that_are_not_wanted_are_not_in_the_noise_kernel():
+    record = ntk_of(made(spec.Sgd(batch_size=4), ntk_eigenvalues=0))
+
+    assert record.eigenvalues is UNSET
+    assert record.noise_kernel == record.noise_kernel_trace
 
 
 def test_the_squared_error_of_several_outputs_is_held_against_the_threshold_per_output():
@@ -129,7 +145,15 @@ def test_the_squared_error_of_several_outputs_is_held_against_the_threshold_per_
     assert record.ratio == pytest.approx(record.noise_kernel_trace)
     modes = sum(p * LR * value / (2 - (1 - p) * LR * value) for value in EIGENVALUES)
     assert record.noise_kernel == pytest.approx((modes + p * LR * (TRACE - sum(EIGENVALUES)) / 2) / OUTPUTS)
-    assert record.eigenvalues == EIGENVALUES
+    assert (record.eigenvalues, record.eigenvalue_errors) == (EIGENVALUES, ERRORS)
+
+
+def test_the_error_of_the_noise_kernel_is_in_its_convention_and_knows_the_rank():
+    record = ntk_of(made(spec.Sgd(batch_size=4), num_examples=3))
+
+    noise = Noise(lr=LR, momentum=0.0, p=(20 - 4) / (4 * 19))
+    error = noise_kernel.kernel_norm_error(noise, EIGENVALUES, trace=TRACE, errors=ERRORS, sem=0.5, rank=3 * OUTPUTS, frobenius=92.0)
+    assert record.noise_kernel_error == pytest.approx(error / OUTPUTS)
 
 
 def test_the_necessary_bound_knows_no_convention():

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from scipy.linalg import hadamard
 
 from runners.measure import noise_kernel
-from runners.measure.noise_kernel import Noise, kernel_norm, necessary_bound, threshold, trace_part
+from runners.measure.noise_kernel import Noise, kernel_norm, kernel_norm_error, necessary_bound, threshold, trace_part
 from runners.spec import Adam, AdamW, EmaMomentum, HeavyBall, Muon, Nesterov, NormalizedGd, RmsProp, Sam, Sgd, SignDescent
 
 SPECTRUM = (3.0, 2.0, 1.5, 1.0, 0.7, 0.4, 0.2, 0.1)
@@ -198,6 +198,96 @@ def test_the_threshold_is_the_trace_whose_part_of_k_is_one(momentum, outputs):
     noise = Noise(lr=0.3, momentum=momentum, p=0.4)
 
     assert trace_part(noise, threshold(noise, num_outputs=outputs)) / outputs == pytest.approx(1, rel=1e-14)
+
+
+# --- the error ---
+
+KINDS = [
+    *(Noise(0.3, 0.0, p, rho) for p in (0.05, 0.9) for rho in (0.0, 0.01, 1.0)),
+    *(Noise(0.1, 0.9, p, rho) for p in (0.02, 0.5) for rho in (0.0, 0.01, 1.0)),
+]
+"""p (1 + b) / (1 - b) below and above 1, without weight decay, with a little and with much."""
+
+
+def estimate(noise, known, *, trace, rank, errors=None, sem=0.0, frobenius=None):
+    """K of the known eigenvalues and the trace, and its error."""
+    errors = [0.0] * len(known) if errors is None else errors
+    error = kernel_norm_error(noise, known, trace=trace, errors=errors, sem=sem, rank=rank, frobenius=frobenius)
+    return kernel_norm(noise, known, trace=trace), error
+
+
+@pytest.mark.parametrize("noise", KINDS)
+@pytest.mark.parametrize("count", [0, 1, 5])
+def test_k_of_the_whole_spectrum_lies_within_the_error(noise, count):
+    rng = np.random.default_rng(0)
+    for decay in rng.uniform(0.1, 3, 100):
+        spectrum = np.sort(4 * rng.exponential(size=20) * np.arange(1, 21.0) ** -decay)[::-1]
+        spectrum *= min(1, 3 / spectrum[0])
+        values, trace = spectrum.tolist(), spectrum.sum()
+
+        k, error = estimate(noise, values[:count], trace=trace, rank=20)
+        closer = estimate(noise, values[:count], trace=trace, rank=20, frobenius=np.sum(spectrum**2))[1]
+
+        assert error is None or abs(kernel_norm(noise, values, trace=trace) - k) <= closer * (1 + 1e-9) <= error * (1 + 1e-9)
+        assert error is not None or count == 0
+
+
+@pytest.mark.parametrize(
+    "noise", [noise for noise in KINDS if not (noise.weight_decay and noise.p > (1 - noise.momentum) / (1 + noise.momentum))]
+)
+def test_the_error_of_what_is_not_known_is_that_of_the_worst_spectrum_there_is(noise):
+    known = [3.0, 2.0]
+    worst = [[2.0, 2.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0], [0.5] * 8]
+
+    k, error = estimate(noise, known, trace=9.0, rank=10)
+
+    assert error == pytest.approx(max(abs(kernel_norm(noise, known + rest, trace=9.0) - k) for rest in worst), rel=1e-12)
+
+
+@pytest.mark.parametrize("noise", [noise for noise in KINDS if not noise.weight_decay])
+def test_the_sum_of_squares_bounds_what_is_not_known_and_is_reached(noise):
+    known, small, limit = [3.0, 2.0], [1e-3] * 2000, 2.0 if noise.p < (1 - noise.momentum) / (1 + noise.momentum) else 1e-6
+    trace, squares = 7.0, 9.0 + 4.0 + 2000 * 1e-6
+
+    k, error = estimate(noise, known, trace=trace, rank=4000, frobenius=squares)
+
+    off = abs(kernel_norm(noise, known + small, trace=trace) - k)
+    assert off <= error < estimate(noise, known, trace=trace, rank=4000)[1] / 10
+    worst = known + [limit] * 4
+    k, error = estimate(noise, known, trace=sum(worst), rank=6, frobenius=13.0 + 4 * limit**2)
+    assert error == pytest.approx(abs(kernel_norm(noise, worst, trace=sum(worst)) - k), rel=1e-5)
+
+
+@pytest.mark.parametrize("noise", KINDS)
+def test_the_error_covers_eigenvalues_and_a_trace_that_are_off(noise):
+    spectrum, trace, errors, sem = [3.0, 2.0, 1e-3, 1e-3], 5.002, [0.3, 0.2], 0.4
+    exact = kernel_norm(noise, spectrum, trace=trace)
+
+    for low, high in itertools.product((-1, 0, 1), (-1, 0, 1)):
+        known = [value - low * error for value, error in zip(spectrum, errors, strict=False)]
+        k, error = estimate(noise, known, trace=trace + high * sem, rank=4, errors=errors, sem=sem)
+        assert abs(k - exact) <= error
+
+
+def test_with_the_whole_spectrum_known_the_trace_alone_adds_its_standard_error_through_its_part():
+    noise = Noise(lr=1e-6, momentum=0.5, p=0.3)
+
+    error = estimate(noise, SPECTRUM, trace=sum(SPECTRUM), rank=8, sem=0.2)[1]
+
+    assert error == pytest.approx(trace_part(noise, 0.2), rel=1e-5)
+
+
+def test_without_noise_k_has_no_error():
+    assert estimate(Noise(lr=0.1, momentum=0.0, p=0.0), [3.0], trace=5.0, rank=9, sem=1.0) == (0, 0)
+    assert estimate(Noise(lr=0.0, momentum=0.0, p=0.5), [3.0], trace=5.0, rank=9, sem=1.0) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("known", "errors", "trace"),
+    [((100.0,), (0.0,), 110.0), ((6.5,), (0.5,), 8.0), ((), (), 9.0), ((math.nan,), (0.0,), 5.0), ((3.0,), (0.0,), math.nan)],
+)
+def test_there_is_no_error_where_nothing_bounds_k(known, errors, trace):
+    assert estimate(Noise(lr=0.3, momentum=0.0, p=0.4), known, trace=trace, rank=20, errors=errors)[1] is None
 
 
 # --- limits ---

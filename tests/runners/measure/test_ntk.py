@@ -9,12 +9,16 @@ from scipy import stats
 from runners import models, spec
 from runners.measure import ntk
 from runners.measure.eigenvalues import Accuracy
-from runners.measure.ntk import EXACT_ENTRIES, PROBED_ENTRIES, NtkMeter
+from runners.measure.noise_kernel import Noise, kernel_norm, kernel_norm_error
+from runners.measure.ntk import EXACT_ENTRIES, GROUP, GROUPED_OUTPUTS, PROBED_ENTRIES, NtkMeter
 from runners.objectives import Objective
 from tests.runners.measure import dense
 
 TIGHT = Accuracy(tolerance=1e-10, max_products=300)
 CROSS_ENTROPY, MSE = "mlp, cross-entropy with weight decay", "mlp, mse with real targets and weight decay"
+GROUPED = [(CROSS_ENTROPY, 3), ("cnn with average pooling, mse with labels", 2), (MSE, 7)]
+"""Problems of 7 examples with the size of their groups: two that do not divide 7, and all in one, whose probes run one at a
+time."""
 PROBES = 8
 REPEATS = 400
 SIGMAS = 4
@@ -59,14 +63,22 @@ def per_example():
     return case, repeated(made(case, method="hutchinson", with_norms=True), case)
 
 
-@pytest.fixture(scope="module")
-def shared():
-    """A problem with the measurements of it from probes that all examples share, two eigenvectors taken out."""
-    case = dense.named(CROSS_ENTROPY)
+@pytest.fixture(params=GROUPED)
+def grouped(request):
+    return measured_in_groups(*request.param)
+
+
+@functools.cache
+def measured_in_groups(name, size):
+    """A problem, the size of its groups, and the measurements of it from probes that the examples of a group share."""
+    case = dense.named(name)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ntk, "PROBED_ENTRIES", 0)
-        meter = made(case, method="hutchinson", num_eigenvalues=2)
-    return case, repeated(meter, case)
+        patch.setattr(ntk, "GROUP", size)
+        patch.setattr(ntk, "GROUPED_OUTPUTS", 1)
+        if size == len(case.x):
+            patch.setattr(ntk, "JACOBIAN_BYTES", 1)
+        meter = made(case, method="hutchinson")
+    return case, size, repeated(meter, case)
 
 
 def repeated(meter, case):
@@ -126,6 +138,21 @@ def test_the_norm_of_the_whole_matrix_is_right_on_average(exact):
 
     assert abs(norms.mean() - np.sum(case.gauss_newton**2)) < SIGMAS * standard_error(norms)
     assert standard_error(norms) > 0
+    reported, deviations = np.array([found.norms.frobenius_sem for found in measurements]) ** 2, (norms - norms.mean()) ** 2
+    assert abs(reported.mean() - deviations.mean()) < SIGMAS * np.hypot(standard_error(reported), standard_error(deviations))
+
+
+def test_the_noise_kernel_of_the_whole_spectrum_lies_within_the_error_of_the_measured_one(exact):
+    case, (found, *_) = exact
+    spectrum = np.linalg.eigvalsh(case.gauss_newton)[::-1].tolist()
+    noise = Noise(lr=1 / spectrum[0], momentum=0.0, p=0.3)
+
+    k = kernel_norm(noise, found.eigenvalues, trace=found.trace)
+    measured = {"trace": found.trace, "errors": found.errors, "sem": 0.0, "rank": len(spectrum)}
+    error = kernel_norm_error(noise, found.eigenvalues, **measured)
+    closer = kernel_norm_error(noise, found.eigenvalues, **measured, frobenius=found.norms.frobenius + found.norms.frobenius_sem)
+
+    assert 0 < abs(kernel_norm(noise, spectrum, trace=sum(spectrum)) - k) <= closer <= error
 
 
 def test_a_linear_model_has_as_trace_the_mean_squared_input_times_its_outputs():
@@ -174,31 +201,37 @@ def test_examples_own_probes_give_the_mean_norm_of_their_matrices_on_average(per
     assert abs(norms.mean() - np.mean(np.sum(case.grams**2, axis=(1, 2)))) < SIGMAS * standard_error(norms)
 
 
-# --- probes that all examples share ---
+# --- probes that the examples of a group share ---
 
 
-def test_shared_probes_give_the_trace_on_average(shared):
-    case, measurements = shared
+def group_variances(case, size):
+    """Variance of each group's part of the trace, from one probe."""
+    matrix = case.ntk()
+    length = len(matrix) // len(case.x) * size
+    return [probe_variance(matrix[i : i + length, i : i + length]) for i in range(0, len(matrix), length)]
+
+
+def test_probes_of_groups_give_the_trace_on_average(grouped):
+    case, size, measurements = grouped
 
     found = traces(measurements)
 
-    assert measurements[0].method == "hutchinson"
+    assert (measurements[0].method, measurements[0].norms) == (f"hutchinson in groups of {size}", None)
     assert abs(found.mean() - np.trace(case.gauss_newton)) < SIGMAS * standard_error(found)
 
 
-def test_the_standard_error_of_shared_probes_is_that_of_theory_for_what_the_eigenvectors_leave(shared):
-    case, measurements = shared
+def test_the_standard_error_of_probes_of_groups_is_that_of_theory(grouped):
+    case, size, measurements = grouped
 
-    theory = probe_variance(case.ntk(without=2)) / PROBES
-
-    agrees_with(theory, measurements)
-    assert theory < probe_variance(case.ntk()) / PROBES
+    agrees_with(sum(group_variances(case, size)) / PROBES, measurements)
 
 
-def test_the_true_trace_lies_within_two_standard_errors_as_often_as_it_should_with_shared_probes(shared):
-    case, measurements = shared
+def test_the_true_trace_lies_within_two_standard_errors_as_often_as_it_should_with_probes_of_groups(grouped):
+    case, size, measurements = grouped
 
-    covers(np.trace(case.gauss_newton), measurements, freedom=PROBES - 1)
+    # Welch and Satterthwaite's degrees of freedom of a sum of variances.
+    variances = np.array(group_variances(case, size))
+    covers(np.trace(case.gauss_newton), measurements, freedom=(PROBES - 1) * sum(variances) ** 2 / sum(variances**2))
 
 
 def agrees_with(variance, measurements):
@@ -219,25 +252,45 @@ def covers(trace, measurements, *, freedom):
 # --- the method ---
 
 
-@pytest.mark.parametrize(
-    ("entries", "outputs", "num_probes", "method"),
-    [
-        (PROBED_ENTRIES, 1, 4, "exact"),
-        (PROBED_ENTRIES // 4, 4, 4, "exact"),
-        (EXACT_ENTRIES // 10, 10, 4, "exact"),
-        (EXACT_ENTRIES // 10 + 1, 10, 4, "hutchinson per example"),
-        (PROBED_ENTRIES // 4, 10, 4, "hutchinson per example"),
-        (PROBED_ENTRIES // 4 + 1, 10, 4, "hutchinson"),
-        (PROBED_ENTRIES + 1, 1, 4, "hutchinson"),
-    ],
-)
-def test_the_trace_is_exact_where_that_costs_little_or_no_more_than_probes(entries, outputs, num_probes, method):
-    assert ntk.choose_method("auto", entries=entries, outputs=outputs, num_probes=num_probes) == method
+def chosen(asked="auto", *, num_examples, num_params, outputs=10, num_probes=4, chunk_size=10**6, with_norms=False):
+    sizes = {"chunk_size": chunk_size, "num_examples": num_examples, "num_params": num_params, "outputs": outputs, "num_probes": num_probes}
+    return str(ntk.choose_method(asked, **sizes, with_norms=with_norms))
+
+
+def test_the_trace_is_exact_where_that_costs_little():
+    most = EXACT_ENTRIES // 10 // 10_000
+
+    assert chosen(num_examples=10_000, num_params=most) == "exact"
+    assert chosen(num_examples=10_000, num_params=most + 1) == f"hutchinson in groups of {GROUP}"
+
+
+def test_the_trace_is_exact_where_it_takes_no_more_gradients_than_probes():
+    few = 3 * GROUPED_OUTPUTS
+
+    assert chosen(num_examples=few, num_params=10**9, outputs=1, num_probes=3) == "exact"
+    assert chosen(num_examples=few, num_params=10**9, outputs=1, num_probes=2) == "hutchinson in groups of 3"
+
+
+def test_few_examples_form_smaller_groups():
+    assert chosen(num_examples=GROUPED_OUTPUTS // 10 * 6, num_params=10**9) == "hutchinson in groups of 5"
+    assert chosen(num_examples=2, num_params=10**9) == "hutchinson per example"
+
+
+def test_a_group_has_no_more_examples_than_a_chunk():
+    assert chosen(num_examples=1000, num_params=10**9, chunk_size=7) == "hutchinson in groups of 7"
+
+
+def test_examples_have_their_own_probes_where_their_norms_are_wanted_and_that_is_affordable():
+    most = PROBED_ENTRIES // 4 // 10_000
+
+    assert chosen(num_examples=10_000, num_params=most, with_norms=True) == "hutchinson per example"
+    assert chosen(num_examples=10_000, num_params=most + 1, with_norms=True) == f"hutchinson in groups of {GROUP}"
+    assert chosen(num_examples=10_000, num_params=most, outputs=4, with_norms=True) == "exact"
 
 
 def test_a_method_that_is_asked_for_is_taken_whatever_it_costs():
-    assert ntk.choose_method("exact", entries=10**15, outputs=1000, num_probes=2) == "exact"
-    assert ntk.choose_method("hutchinson", entries=1, outputs=1, num_probes=2) == "hutchinson per example"
+    assert chosen("exact", num_examples=10**6, num_params=10**9) == "exact"
+    assert chosen("hutchinson", num_examples=10_000, num_params=1) == f"hutchinson in groups of {GROUP}"
 
 
 # --- invariants ---
