@@ -2,9 +2,9 @@
 
 Each preset is really trained, with its own optimizer. Solvers are asked for a relative error of 1e-3, as far as each can be
 asked, and take turns at the same parameters, every 10 steps, so that the machine's noise hits all alike; ratios are medians over
-these points. Errors are relative to ARPACK in float64 at tolerance 1e-5, from a random vector: its residual bounds the error of
-the eigenvalue by 1e-5, and as the error goes with the square of the residual it is mostly far smaller; 200 steps of plain
-Lanczos would cost more and bound nothing.
+these points: on CIFAR-10 one or two a phase, and ours alone at some more. Errors are relative to ARPACK in float64 at tolerance
+1e-5, from a random vector: its residual bounds the error of the eigenvalue by 1e-5, and as the error goes with the square of the
+residual it is mostly far smaller; a fixed number of Lanczos steps would bound nothing.
 
   eos                 warm-started, as a run measures; seconds include the linearisation
   scipy eigsh, JAX    ARPACK from a random vector, the product linearised anew at each call
@@ -20,49 +20,29 @@ Budgets: >= 10 times fewer seconds than torch eigsh; products at >= 70 % of the 
 edge <= 7 products at the median, with no error above 1e-3.
 
 Run `python benchmarks/curvature_table.py [--data-dir cifar-10-batches-bin] [--quick] [--problem NAME] [--json]`; the last four solvers
-need `pip install -e '.[bench]'` and are left out without it. On two idle cores about 20 minutes; --quick takes one point a phase.
+need `pip install -e '.[bench]'` and are left out without it. Meant for 20 minutes on two idle cores; --quick takes one point a phase.
 """
 
 import argparse
-import importlib.util
 import json
 import os
 import statistics
 import sys
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import hessian_products
-import jax
-import jax.numpy as jnp
-import numpy as np
-from jax.experimental.sparse.linalg import lobpcg_standard
-from jaxtyping import Array, PyTree
-from numpy.typing import NDArray
-from presets import Preset, Training, converted, spec_of
-from scipy.sparse.linalg import LinearOperator, eigsh
+from presets import Preset, Training, spec_of
+from solvers import AGAINST, OURS, SOLVERS, TOLERANCE, Found, Reference, Solver, available
 
-from runners.measure import operators, sharpness
-from runners.measure.eigenvalues import Accuracy, EigenMeter
-from runners.programs import Program
-
-TOLERANCE = 1e-3
-MAX_PRODUCTS = 300
 EVERY = 10
 WARM_UP = 2
 """Measurements before the first that counts, for the solvers that start from the last one."""
-REFERENCE_TOLERANCE = 1e-5
-LONGEST = 80
-"""Steps of Lanczos among which matfree's number is found."""
 SPEEDUP_BUDGET = 10.0
 PRODUCTS_BUDGET = 7
-OURS, AGAINST = "eos", "torch eigsh"
 NOT_INSTALLED = "not installed: pip install -e '.[bench]'"
-
-Vector = NDArray[np.floating]
 
 
 @dataclass(frozen=True)
@@ -73,6 +53,9 @@ class Task:
     sharpening: int
     edge: int
     points: int
+    """Measurements by our solver."""
+    compared: int
+    """The first of them, at which the others measure too, and float64."""
 
     @property
     def phases(self) -> dict[str, int]:
@@ -81,251 +64,10 @@ class Task:
 
 
 TASKS = (
-    Task("digits-gd", sharpening=80, edge=500, points=9),
-    Task("cifar10-fc-tanh", sharpening=500, edge=900, points=2),
-    Task("cifar10-cnn", sharpening=50, edge=150, points=3),
+    Task("digits-gd", sharpening=100, edge=500, points=9, compared=9),
+    Task("cifar10-fc-tanh", sharpening=500, edge=900, points=5, compared=1),
+    Task("cifar10-cnn", sharpening=40, edge=150, points=5, compared=2),
 )
-
-
-class Found(NamedTuple):
-    """What a solver says."""
-
-    value: float
-    products: int
-
-
-class Solver(ABC):
-    """A way to the largest eigenvalue of a preset's Hessian."""
-
-    name: str
-    is_warm = False
-    """Whether it starts from what the last measurement found."""
-
-    def __init__(self, preset: Preset) -> None:
-        self.preset = preset
-        self.dim = preset.model.num_params
-        self.start = np.random.default_rng(0).standard_normal(self.dim, dtype=np.float32)
-
-    def begin(self, params: PyTree[Array]) -> None:  # noqa: B027
-        """What is done once at the beginning of a phase, untimed."""
-
-    @abstractmethod
-    def prepared(self, params: PyTree[Array]) -> Callable[[], Found]:
-        """The measurement at these parameters, to be timed: nothing in it compiles or converts parameters."""
-
-    def by_arpack(self, product: Callable[[Vector], Vector]) -> Found:
-        """ARPACK from the random vector on a product that is counted."""
-        calls: list[None] = []
-
-        def counted(v: Vector) -> Vector:
-            calls.append(None)
-            return product(v.ravel())
-
-        operator = LinearOperator((self.dim, self.dim), matvec=counted, dtype=np.float32)
-        values = eigsh(operator, k=1, which="LA", tol=TOLERANCE, v0=self.start)[0]
-        return Found(float(values[0]), len(calls))
-
-
-class Eos(Solver):
-    """Ours."""
-
-    name = OURS
-    is_warm = True
-
-    def __init__(self, preset: Preset) -> None:
-        super().__init__(preset)
-        accuracy = Accuracy(TOLERANCE, MAX_PRODUCTS)
-        operator = sharpness.hessian(preset.problem)
-        self._meter = EigenMeter(operator, preset.model.params, x=preset.x, y=preset.y, top_k=1, accuracy=accuracy)
-        self._meter.program.wait()
-        self._last = self._meter.start
-        self._count = 0
-
-    def prepared(self, params: PyTree[Array]) -> Callable[[], Found]:
-        """Warm-started from the last measurement."""
-        self._count += 1
-        key = jax.random.key(self._count)
-
-        def measure() -> Found:
-            found, self._last = self._meter.measure(params, self._last, key)
-            return Found(found.values[0], found.num_products)
-
-        return measure
-
-
-class Arpack(Solver):
-    """SciPy's ARPACK on the JAX product."""
-
-    name = "scipy eigsh, JAX"
-
-    def __init__(self, preset: Preset) -> None:
-        super().__init__(preset)
-        self._product = jax.jit(lambda params, x, y, v: operators.hessian(preset.problem, params, x=x, y=y)[1](v))
-        self._product(preset.model.params, preset.x, preset.y, self.start).block_until_ready()
-
-    def prepared(self, params: PyTree[Array]) -> Callable[[], Found]:
-        """From a random vector."""
-        x, y = self.preset.x, self.preset.y
-        return lambda: self.by_arpack(lambda v: np.asarray(self._product(params, x, y, v)))
-
-
-class Lobpcg(Solver):
-    """JAX's LOBPCG."""
-
-    name = "jax lobpcg"
-    is_warm = True
-
-    def __init__(self, preset: Preset) -> None:
-        super().__init__(preset)
-        self._last: Array = jnp.asarray(self.start)[:, None]
-        self._program = Program(self._solve, preset.model.params, preset.x, preset.y, self._last)
-        self._program.wait()
-
-    def prepared(self, params: PyTree[Array]) -> Callable[[], Found]:
-        """Warm-started from the last eigenvector; a turn takes four products, and one comes before the first."""
-
-        def measure() -> Found:
-            values, self._last, turns = self._program(params, self.preset.x, self.preset.y, self._last)
-            return Found(float(values[0]), 1 + 4 * int(turns))
-
-        return measure
-
-    def _solve(self, params: PyTree[Array], x: Array, y: Array, start: Array) -> tuple[Array, Array, Array]:
-        _, product = operators.hessian(self.preset.problem, params, x=x, y=y)
-        # It stops at |r| < tol * 10 dim (|A v| + value), in which the bracket is twice the value.
-        found: tuple[Array, Array, Array] = lobpcg_standard(
-            jax.vmap(product, in_axes=1, out_axes=1), start, m=MAX_PRODUCTS // 4, tol=TOLERANCE / (20 * self.dim)
-        )
-        return found
-
-
-class Matfree(Solver):
-    """matfree's Lanczos."""
-
-    name = "matfree Lanczos"
-
-    def begin(self, params: PyTree[Array]) -> None:
-        """Find how many steps it takes to come within the tolerance of many steps, and compile that many."""
-        from matfree import decomp, eig
-
-        arguments = params, self.preset.x, self.preset.y, self.start
-
-        def tridiagonal(params: PyTree[Array], x: Array, y: Array, start: Array) -> Array:
-            matrix: Array = decomp.tridiag_sym(LONGEST)(operators.hessian(self.preset.problem, params, x=x, y=y)[1], start)[1]
-            return matrix
-
-        full = np.asarray(jax.jit(tridiagonal)(*arguments), np.float64)
-        tops = np.array([np.linalg.eigvalsh(full[:size, :size])[-1] for size in range(1, LONGEST + 1)])
-        self._steps = 1 + int(np.argmax(tops >= (1 - TOLERANCE) * tops[-1]))
-
-        def solve(params: PyTree[Array], x: Array, y: Array, start: Array) -> tuple[Array, Array]:
-            solver = eig.eigh_partial(decomp.tridiag_sym(self._steps))
-            found: tuple[Array, Array] = solver(operators.hessian(self.preset.problem, params, x=x, y=y)[1], start)
-            return found
-
-        self._program = Program(solve, *arguments)
-        self._program.wait()
-
-    def prepared(self, params: PyTree[Array]) -> Callable[[], Found]:
-        """From a random vector, with the phase's number of steps."""
-        return lambda: Found(float(self._program(params, self.preset.x, self.preset.y, self.start)[0].max()), self._steps)
-
-
-class Torch(Solver):
-    """Double backward in PyTorch, under SciPy's ARPACK."""
-
-    name = AGAINST
-    keeps_graph = False
-
-    def __init__(self, preset: Preset) -> None:
-        super().__init__(preset)
-        from torch_twin import Twin
-
-        self._twin = Twin(preset)
-        self._twin.load(preset.model.params)
-        self._twin.check(self._twin.product, preset.model.params)
-
-    def prepared(self, params: PyTree[Array]) -> Callable[[], Found]:
-        """From a random vector."""
-        self._twin.load(params)
-
-        def measure() -> Found:
-            gradient = self._twin.gradient() if self.keeps_graph else None
-            return self.by_arpack(lambda v: self._twin.product(v, gradient=gradient))
-
-        return measure
-
-
-class TorchKept(Torch):
-    """The same on one graph."""
-
-    name = f"{AGAINST}, kept"
-    keeps_graph = True
-
-
-class Curvlinops(Solver):
-    """curvlinops, under SciPy's ARPACK."""
-
-    name = "curvlinops eigsh"
-
-    def __init__(self, preset: Preset) -> None:
-        super().__init__(preset)
-        from torch_twin import Twin
-
-        self._twin = Twin(preset)
-        self._twin.load(preset.model.params)
-        self._twin.check(self._operator(), preset.model.params)
-
-    def prepared(self, params: PyTree[Array]) -> Callable[[], Found]:
-        """From a random vector."""
-        self._twin.load(params)
-        return lambda: self.by_arpack(self._operator())
-
-    def _operator(self) -> Callable[[Vector], Vector]:
-        from curvlinops import HessianLinearOperator
-        from torch import nn
-
-        twin = self._twin
-        data = [(twin.x, twin.y)]
-        # Its mean is over examples and outputs, ours half the sum over outputs.
-        scale = np.float32(twin.y.shape[1] / 2)
-        found = HessianLinearOperator(twin.net, nn.MSELoss(), twin.parameters, data, check_deterministic=False).to_scipy(np.float32)
-        return lambda v: scale * (found @ v)
-
-
-SOLVERS: dict[type[Solver], tuple[str, ...]] = {
-    Eos: (),
-    Arpack: (),
-    Lobpcg: (),
-    Matfree: ("matfree",),
-    Torch: ("torch",),
-    TorchKept: ("torch",),
-    Curvlinops: ("torch", "curvlinops"),
-}
-"""Each solver and the libraries that it needs beside ours."""
-
-
-class Reference:
-    """The sharpness in float64."""
-
-    def __init__(self, task: Task, data_dir: str | None) -> None:
-        with jax.enable_x64(True):
-            preset = self._preset = Preset(spec_of(task.preset, data_dir=data_dir, precision="float64"))
-            self._product = jax.jit(lambda params, x, y, v: operators.hessian(preset.problem, params, x=x, y=y)[1](v))
-
-    def value(self, params: PyTree[Array]) -> float:
-        """By ARPACK from a random vector."""
-        dim = self._preset.model.num_params
-        with jax.enable_x64(True):
-            exact = converted(params, "float64")
-            operator = LinearOperator(
-                (dim, dim),
-                matvec=lambda v: np.asarray(self._product(exact, self._preset.x, self._preset.y, v.ravel())),
-                dtype=np.float64,
-            )
-            start = np.random.default_rng(1).standard_normal(dim)
-            values = eigsh(operator, k=1, which="LA", tol=REFERENCE_TOLERANCE, v0=start, return_eigenvectors=False)
-        return float(values[0])
 
 
 @dataclass(frozen=True)
@@ -346,18 +88,17 @@ class Row:
     """Seconds over ours at the same point."""
 
 
-def available(preset: Preset) -> list[Solver]:
-    """The solvers whose libraries are there."""
-    return [make(preset) for make, needs in SOLVERS.items() if not missing(needs)]
+class Measured(NamedTuple):
+    """One measurement by one solver."""
+
+    products: int
+    seconds: float
+    error: float | None
+    """Relative; None where no reference was computed."""
 
 
-def missing(needs: tuple[str, ...]) -> list[str]:
-    """Those of these libraries that are not installed."""
-    return [name for name in needs if importlib.util.find_spec(name) is None]
-
-
-def phase_rows(task: Task, phase: str, *, points: int, training: Training, solvers: list[Solver], reference: Reference) -> list[Row]:
-    """Train on to the phase, and let the solvers measure in turn at each of its points."""
+def phase_rows(task: Task, phase: str, *, training: Training, solvers: list[Solver], reference: Reference, is_quick: bool) -> list[Row]:
+    """Train on to the phase, and measure at each of its points: at the first ones by all solvers in turn, then by ours alone."""
     first = task.phases[phase]
     for step in range(max(training.step, first - WARM_UP * EVERY), first, EVERY):
         for solver in solvers:
@@ -365,35 +106,41 @@ def phase_rows(task: Task, phase: str, *, points: int, training: Training, solve
                 solver.prepared(training.advance_to(step))()
     for solver in solvers:
         solver.begin(training.advance_to(first))
-    found: dict[str, list[tuple[int, float, float]]] = {solver.name: [] for solver in solvers}
+    found: dict[str, list[Measured]] = {solver.name: [] for solver in solvers}
     exacts = []
-    for point in range(points):
+    for point in range(1 if is_quick else task.points):
         params = training.advance_to(first + point * EVERY)
-        exacts.append(reference.value(params))
+        if point < task.compared:
+            exacts.append(reference.value(params))
         turn = point % len(solvers)
         for solver in solvers[turn:] + solvers[:turn]:
-            measure = solver.prepared(params)
-            began = time.perf_counter()
-            value, products = measure()
-            seconds = time.perf_counter() - began
-            found[solver.name].append((products, seconds, abs(value - exacts[-1]) / abs(exacts[-1])))
-    ours = [seconds for _, seconds, _ in found[OURS]]
+            if point < task.compared or solver.name == OURS:
+                found[solver.name].append(timed(solver.prepared(params), exacts[point] if point < task.compared else None))
     ratio = statistics.median(exacts) / training.threshold
-    return [_row(task.preset, phase, ratio, name, measured=measured, ours=ours) for name, measured in found.items()]
+    return [summarised(task.preset, phase, ratio, name, own=own, ours=found[OURS]) for name, own in found.items()]
 
 
-def _row(preset: str, phase: str, ratio: float, solver: str, *, measured: list[tuple[int, float, float]], ours: list[float]) -> Row:
-    products, seconds, errors = zip(*measured, strict=True)
+def timed(measure: Callable[[], Found], exact: float | None) -> Measured:
+    """One measurement, held against the reference if there is one."""
+    began = time.perf_counter()
+    value, products = measure()
+    seconds = time.perf_counter() - began
+    return Measured(products, seconds, None if exact is None else abs(value / exact - 1))
+
+
+def summarised(preset: str, phase: str, ratio: float, solver: str, *, own: list[Measured], ours: list[Measured]) -> Row:
+    """The medians of a solver's measurements, and of its seconds over ours at the same points."""
+    errors = [one.error for one in own if one.error is not None]
     return Row(
         preset=preset,
         phase=phase,
         ratio_to_edge=ratio,
         solver=solver,
-        products=statistics.median(products),
-        seconds=statistics.median(seconds),
+        products=statistics.median(one.products for one in own),
+        seconds=statistics.median(one.seconds for one in own),
         error=statistics.median(errors),
         largest_error=max(errors),
-        times_ours=statistics.median(other / own for other, own in zip(seconds, ours, strict=True)),
+        times_ours=statistics.median(one.seconds / other.seconds for one, other in zip(own, ours, strict=False)),
     )
 
 
@@ -401,11 +148,10 @@ def measured(task: Task, *, data_dir: str | None, is_quick: bool) -> tuple[list[
     """All rows of a preset, and the rate of our products beside the machine's."""
     began = time.perf_counter()
     preset = Preset(spec_of(task.preset, data_dir=data_dir))
-    training, solvers, reference = Training(preset), available(preset), Reference(task, data_dir)
+    training, solvers, reference = Training(preset), available(preset), Reference(task.preset, data_dir)
     rows: list[Row] = []
     for phase in task.phases:
-        points = 1 if is_quick else task.points
-        rows += phase_rows(task, phase, points=points, training=training, solvers=solvers, reference=reference)
+        rows += phase_rows(task, phase, training=training, solvers=solvers, reference=reference, is_quick=is_quick)
         print(f"{task.preset}, {phase}: {time.perf_counter() - began:.0f} s", file=sys.stderr)
     chain = hessian_products.hessian_products(preset.problem, training.params, x=preset.x, y=preset.y)
     operations = hessian_products.product_operations(preset.matrix_products())
