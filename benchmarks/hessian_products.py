@@ -12,11 +12,12 @@ import itertools
 import json
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, PyTree
 
 from runners import models, spec
@@ -33,20 +34,19 @@ SQUARE = 2048
 BUDGET = 0.7
 
 
-def product_operations() -> int:
-    """Floating-point operations of one Hessian-vector product, biases and activations left out."""
-    first, *others = (2 * EXAMPLES * inputs * outputs for inputs, outputs in itertools.pairwise(WIDTHS))
+def product_operations(layers: Sequence[tuple[int, int, int]]) -> int:
+    """Floating-point operations of one Hessian-vector product, biases and activations left out.
+
+    Args:
+        layers: The forward pass as matrix products: rows, inputs, outputs of each.
+    """
+    first, *others = (2 * rows * inputs * outputs for rows, inputs, outputs in layers)
     return 2 * first + 6 * sum(others)
 
 
-def hessian_products() -> Callable[[int], Array]:
+def hessian_products(problem: Problem, params: PyTree[Array], *, x: Array, y: Array) -> Callable[[int], Array]:
     """A compiled program: linearise the gradient, then so many products, one after the other."""
-    model = models.build(spec.Mlp(width=200), input_shape=(3072,), num_outputs=10, seed=0, dtype="float32")
-    problem = Problem(model.apply, Objective("mse"), EXAMPLES)
-    rng = np.random.default_rng(0)
-    x = jnp.asarray(rng.standard_normal((EXAMPLES, 3072), dtype=np.float32))
-    y = jnp.asarray(rng.standard_normal((EXAMPLES, 10), dtype=np.float32))
-    v = jnp.asarray(rng.standard_normal(model.num_params, dtype=np.float32))
+    v = jnp.asarray(np.random.default_rng(0).standard_normal(ravel_pytree(params)[0].size, dtype=np.float32))
 
     @jax.jit
     def chain(params: PyTree[Array], x: Array, y: Array, v: Array, count: Array) -> Array:
@@ -58,7 +58,16 @@ def hessian_products() -> Callable[[int], Array]:
 
         return jnp.asarray(jax.lax.fori_loop(0, count, turn, v))
 
-    return lambda count: jnp.asarray(chain(model.params, x, y, v, jnp.int32(count)))
+    return lambda count: jnp.asarray(chain(params, x, y, v, jnp.int32(count)))
+
+
+def random_net() -> Callable[[int], Array]:
+    """Products with the Hessian of the net that the docstring describes."""
+    model = models.build(spec.Mlp(width=200), input_shape=(3072,), num_outputs=10, seed=0, dtype="float32")
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.standard_normal((EXAMPLES, 3072), dtype=np.float32))
+    y = jnp.asarray(rng.standard_normal((EXAMPLES, 10), dtype=np.float32))
+    return hessian_products(Problem(model.apply, Objective("mse"), EXAMPLES), model.params, x=x, y=y)
 
 
 def matrix_products() -> Callable[[int], Array]:
@@ -84,22 +93,27 @@ def _seconds(program: Callable[[int], Array], count: int) -> float:
     return time.perf_counter() - began
 
 
+def rates(hessian: Callable[[int], Array], operations: int, *, repeat: int) -> dict[str, float]:
+    """Medians of the rates of Hessian-vector and matrix products, taken in turn, in 10^9 operations a second; and of their ratio."""
+    matrix = matrix_products()
+    hessian(1).block_until_ready(), matrix(1).block_until_ready()
+    pairs = [(rate(hessian, operations), rate(matrix, 2 * SQUARE**3)) for _ in range(repeat)]
+    return {
+        "hessian_gflops": statistics.median(ours for ours, _ in pairs),
+        "matrix_gflops": statistics.median(machine for _, machine in pairs),
+        "ratio": statistics.median(ours / machine for ours, machine in pairs),
+    }
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeat", type=int, default=7)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     arguments = parser.parse_args()
-    hessian, matrix = hessian_products(), matrix_products()
-    hessian(1).block_until_ready(), matrix(1).block_until_ready()
-    pairs = [(rate(hessian, product_operations()), rate(matrix, 2 * SQUARE**3)) for _ in range(arguments.repeat)]
-    result = {
-        "hessian_gflops": statistics.median(ours for ours, _ in pairs),
-        "matrix_gflops": statistics.median(machine for _, machine in pairs),
-        "ratio": statistics.median(ours / machine for ours, machine in pairs),
-        "budget": BUDGET,
-    }
-    result["products_per_second"] = 1e9 * result["hessian_gflops"] / product_operations()
+    operations = product_operations([(EXAMPLES, *pair) for pair in itertools.pairwise(WIDTHS)])
+    result = rates(random_net(), operations, repeat=arguments.repeat) | {"budget": BUDGET}
+    result["products_per_second"] = 1e9 * result["hessian_gflops"] / operations
     if arguments.json:
         print(json.dumps(result))
         return

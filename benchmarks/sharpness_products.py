@@ -1,9 +1,11 @@
 """Hessian-vector products that a sharpness measurement takes at the edge of stability, and how wrong it is.
 
 The budget, measured each 10 steps at tolerance 1e-3: 7 products at the median, and no error above 3e-3 that is not
-flagged by `converged` = false. Full-batch gradient descent on 1500 digits (MLP 64-128-128-10, tanh, half squared error, lr 0.3);
-every measurement past the edge is held against scipy's ARPACK at tolerance 1e-6, some also against a cold one at 1e-3.
-Run `python benchmarks/sharpness_products.py [--steps N] [--seed N] [--json]`; five minutes on two cores.
+flagged by `converged` = false. Full-batch gradient descent on 1500 digits (MLP 64-128-128-10, tanh, half squared error, lr 0.3)
+from several seeds; every measurement past the edge is held against scipy's ARPACK at tolerance 1e-4, which its residual bounds
+its error by (1e-5 and 1e-6 gave the same to 1e-6), some also against a cold one at 1e-3.
+Run `python benchmarks/sharpness_products.py [--measurements N] [--seeds N ...] [--json]`; a thousand take about 15 minutes on two
+idle cores.
 """
 
 import argparse
@@ -30,7 +32,8 @@ FROM_STEP = 400
 COLD_EVERY = 10
 """Measurements between two that are repeated by a cold ARPACK at the meter's tolerance."""
 ACCURACY = Accuracy(tolerance=1e-3, max_products=300)
-TIGHT = 1e-6
+TIGHT = 1e-4
+SEEDS = (0, 5, 7, 11)
 MEDIAN_BUDGET = 7
 ERROR_BUDGET = 3e-3
 
@@ -41,7 +44,7 @@ class Measured:
 
     products: int
     error: float
-    """Relative, against ARPACK at 1e-6."""
+    """Relative, against ARPACK at `TIGHT`."""
     converged: bool
     cold_products: int | None
     """Of ARPACK at the meter's tolerance from a random vector."""
@@ -91,14 +94,14 @@ class Experiment:
         return product, lambda: len(calls)
 
 
-def measurements(steps: int, seed: int) -> list[Measured]:
-    """Train, measure each `EVERY` steps, and compare what is measured past the edge."""
+def measurements(count: int, seed: int) -> list[Measured]:
+    """Train, measure each `EVERY` steps, and compare so many measurements past the edge."""
     experiment = Experiment(seed)
     params = experiment.params
     found: list[Measured] = []
     meter = EigenMeter(sharpness.hessian(experiment.problem), params, x=experiment.x, y=experiment.y, top_k=1, accuracy=ACCURACY)
     start = meter.start
-    for step in range(0, steps + 1, EVERY):
+    for step in range(0, FROM_STEP + count * EVERY, EVERY):
         measured, start = meter.measure(params, start, jax.random.key(step))
         if step >= FROM_STEP:
             exact, _ = experiment.arpack(params, tolerance=TIGHT)
@@ -115,14 +118,15 @@ def summary(found: list[Measured]) -> dict[str, dict[str, float] | int | bool]:
     products = [one.products for one in found]
     unflagged = [one.error for one in found if one.converged]
     cold = [one.cold_products for one in found if one.cold_products is not None]
-    is_kept = bool(np.median(products) <= MEDIAN_BUDGET and max(unflagged, default=0.0) <= ERROR_BUDGET)
+    num_wrong = sum(error > ERROR_BUDGET for error in unflagged)
     return {
         "products": _spread(products),
         "relative_error": _spread([one.error for one in found]),
         "cold_arpack_products": _spread(cold),
         "measurements": len(found),
         "not_converged": len(found) - len(unflagged),
-        "within_budget": is_kept,
+        "unflagged_above_3e-3": num_wrong,
+        "within_budget": bool(np.median(products) <= MEDIAN_BUDGET and not num_wrong),
     }
 
 
@@ -133,13 +137,16 @@ def _spread(numbers: list[int] | list[float]) -> dict[str, float]:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=3000)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--measurements", type=int, default=1000, help="past the edge, of all seeds")
+    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     arguments = parser.parse_args()
-    if arguments.steps < FROM_STEP:
-        parser.error(f"--steps {arguments.steps}: expected at least {FROM_STEP}, where the edge is reached.")
-    result = summary(measurements(arguments.steps, arguments.seed))
+    if arguments.measurements < len(arguments.seeds):
+        parser.error(f"--measurements {arguments.measurements}: expected at least one for each of {len(arguments.seeds)} seeds.")
+    found: list[Measured] = []
+    for index, seed in enumerate(arguments.seeds, start=1):
+        found += measurements(arguments.measurements * index // len(arguments.seeds) - len(found), seed)
+    result = summary(found)
     if arguments.json:
         print(json.dumps(result))
         return
