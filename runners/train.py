@@ -134,7 +134,7 @@ class TrainRunner:
             dtype=run.precision,
         )
         self._objective = objectives.build(spec.objective, self._data)
-        self._optimizer = optimizers.build(spec.optimizer)
+        self._optimizer = optimizers.build(spec.optimizer, self._model.params)
         self._params = self._model.params
         self._opt_state = jax.jit(self._optimizer.transformation.init)(self._params)
         self._x, self._y = jax.device_put((self._data.x, self._data.y))
