@@ -38,6 +38,8 @@ class Optimizer:
     optimizers that have no preconditioner.
     """
     uses_preconditioner: bool
+    velocity: Callable[[optax.OptState], PyTree[Array] | None] = lambda _: None
+    """The momentum buffer in a state, shaped like the parameters; None for all but heavy ball, Nesterov and EMA momentum."""
     perturb: Callable[[PyTree[Array], PyTree[Array]], PyTree[Array]] | None = None
     """Maps parameters and their gradient to where the gradient is taken that `transformation` gets, on the same batch.
 
@@ -63,6 +65,7 @@ def build(table: spec.Optimizer, params: PyTree[Any] = None) -> Optimizer:
         lr=lr,
         preconditioner=partial(_preconditioner, table),
         uses_preconditioner=isinstance(table, spec.Adam | spec.RmsProp),
+        velocity=partial(_velocity, table),
         perturb=partial(_ascended, rho=table.rho) if isinstance(table, spec.Sam) else None,
     )
 
@@ -123,6 +126,16 @@ def _direction(gradient: PyTree[Array]) -> PyTree[Array]:
     """The gradient over its norm, which is that of all leaves together; a gradient of norm 0 stays as it is."""
     norm = optax.tree.norm(gradient)
     return jax.tree.map(lambda slope: slope / jnp.where(norm == 0, 1, norm), gradient)
+
+
+def _velocity(table: spec.BuiltInOptimizer, opt_state: optax.OptState) -> PyTree[Array] | None:
+    match table:
+        case spec.HeavyBall() | spec.Nesterov():
+            return tree_get(opt_state, "trace")
+        case spec.EmaMomentum():
+            return tree_get(opt_state, "ema")
+        case _:
+            return None
 
 
 def _preconditioner(table: spec.BuiltInOptimizer, opt_state: optax.OptState, step: int) -> PyTree[Array] | None:
