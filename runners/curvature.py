@@ -121,6 +121,7 @@ class Curvature:
         step: int,
         clock: Callable[[], float],
         is_due: Callable[[int], bool],
+        velocity: Callable[[], PyTree[Array] | None] = lambda: None,
     ) -> Iterator[AnyMeasurement | EventRecord]:
         """A record for each quantity that is due, and an event where the sharpness is not what the last one led to expect.
 
@@ -132,6 +133,7 @@ class Curvature:
             step: For the records and the random directions.
             clock: Run time, for the records.
             is_due: Whether what comes every so many steps comes now.
+            velocity: Gives the optimizer's momentum buffer, if it has one.
         """
         measure = self._measure
         self._top = None
@@ -143,7 +145,8 @@ class Curvature:
             self._news.clear()
         for gauge in self._gauges:
             if is_due(gauge.every):
-                at = At(params, lr=lr, step=step, time=clock(), key=self._random(step, gauge.name), sharpness=self._top)
+                key = self._random(step, gauge.name)
+                at = At(params, lr=lr, step=step, time=clock(), key=key, sharpness=self._top, velocity=velocity)
                 record, self.state[gauge.name] = gauge.read(at, self.state[gauge.name])
                 yield record
         if is_due(measure.ntk_every):

@@ -6,6 +6,7 @@ estimator of `measure/`, which knows nothing of records, with its record.
 
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -18,7 +19,7 @@ from msgspec.structs import replace
 
 from runners import thresholds
 from runners.measure import gauss_newton, operators
-from runners.measure.batch_sharpness import BatchSharpness, Estimate, batch_sharpness
+from runners.measure.batch_sharpness import BatchSharpness, Estimate, Momentum, batch_sharpness
 from runners.measure.critical_sharpness import CriticalSharpness, critical_sharpness, loss_along
 from runners.measure.density import Quadrature, grid, smoothed, spectral_quadrature
 from runners.measure.eigenvalues import METHOD, Accuracy, EigenMeter, Eigenvalues
@@ -36,7 +37,7 @@ from runners.records import (
     HessianTraceRecord,
     LayersRecord,
 )
-from runners.spec import Sgd, Train
+from runners.spec import EmaMomentum, HeavyBall, Nesterov, Optimizer, Sgd, Train
 
 DENSITY_POINTS = 128
 """Eigenvalues at which a density is told."""
@@ -73,6 +74,8 @@ class At(NamedTuple):
     key: Key[Array, ""]
     sharpness: Eigenvalues | None
     """That of these parameters, where it has been measured at this step."""
+    velocity: Callable[[], PyTree[Array] | None]
+    """Gives the optimizer's momentum buffer v at these parameters, if it has one."""
 
 
 class Gauge(ABC):
@@ -292,17 +295,20 @@ class BatchSharpnessGauge(Gauge):
         optimizer = setting.spec.optimizer
         self._batch_size = len(setting.x) if optimizer.batch_size == "full" else min(optimizer.batch_size, len(setting.x))
         self._is_full = self._batch_size == len(setting.x) and optimizer.sampling != "with_replacement"
-        self._program = Program(self._measure, setting.params, setting.x, setting.y, jax.eval_shape(jax.random.key, 0))
+        self._shares = momentum_shares(optimizer)
+        buffer = None if self._shares is None else setting.params
+        self._program = Program(self._measure, setting.params, setting.x, setting.y, jax.eval_shape(jax.random.key, 0), buffer)
         self.programs = (self._program,)
 
     def read(self, at: At, start: Array) -> tuple[BatchSharpnessRecord, Array]:
         """The record; every reading draws batches of its own."""
         began = time.perf_counter()
-        found = self._program(at.params, self.setting.x, self.setting.y, at.key)
+        buffer = None if self._shares is None else at.velocity()
+        found = self._program(at.params, self.setting.x, self.setting.y, at.key, buffer)
         optimizer = self.setting.spec.optimizer
         edge = thresholds.threshold(optimizer, at.lr) if isinstance(optimizer, Sgd) else None
         value, sem = _numbers(found.batch_sharpness)
-        noise, awareness = found.gradient_noise_interaction, found.interaction_aware_sharpness
+        noise, awareness, momentum = found.gradient_noise_interaction, found.interaction_aware_sharpness, found.momentum_batch_sharpness
         record = BatchSharpnessRecord(
             step=at.step,
             time=at.time,
@@ -316,6 +322,8 @@ class BatchSharpnessGauge(Gauge):
             gradient_noise_interaction_sem=_numbers(noise)[1] if noise else UNSET,
             interaction_aware_sharpness=_numbers(awareness)[0] if awareness else UNSET,
             interaction_aware_sharpness_sem=_numbers(awareness)[1] if awareness else UNSET,
+            momentum_batch_sharpness=_numbers(momentum)[0] if momentum else UNSET,
+            momentum_batch_sharpness_sem=_numbers(momentum)[1] if momentum else UNSET,
             batch_size=self._batch_size,
             num_batches=1 if self._is_full else self.setting.spec.measure.batch_sharpness_batches,
             num_undefined=int(found.num_undefined),
@@ -325,7 +333,7 @@ class BatchSharpnessGauge(Gauge):
         )
         return record, start
 
-    def _measure(self, params: PyTree[Array], x: Array, y: Array, key: Key[Array, ""]) -> BatchSharpness:
+    def _measure(self, params: PyTree[Array], x: Array, y: Array, key: Key[Array, ""], buffer: PyTree[Array] | None) -> BatchSharpness:
         spec = self.setting.spec
         return batch_sharpness(
             self.setting.problem,
@@ -337,7 +345,21 @@ class BatchSharpnessGauge(Gauge):
             with_replacement=spec.optimizer.sampling == "with_replacement",
             with_full_hessian=spec.measure.batch_sharpness_full,
             key=key,
+            momentum=None if self._shares is None else Momentum(buffer, *self._shares),
         )
+
+
+def momentum_shares(optimizer: Optimizer) -> tuple[float, float] | None:
+    """The shares of v and g in the next update, x -= lr (past v + present g) with v the buffer before it; None without momentum."""
+    match optimizer:
+        case HeavyBall(momentum=b):
+            return b, 1.0
+        case Nesterov(momentum=b):
+            return b * b, 1 + b
+        case EmaMomentum(momentum=b):
+            return b, 1 - b
+        case _:
+            return None
 
 
 GAUGES: tuple[type[Gauge], ...] = (GaussNewtonGauge, LayersGauge, GradientGauge, HessianTraceGauge, DensityGauge, BatchSharpnessGauge)

@@ -7,14 +7,19 @@ a restored state goes on as if never interrupted.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, ArrayLike, Float, PyTree
-from optax.tree_utils import tree_get
+from optax.tree_utils import tree_get, tree_get_all_with_path
 
-from runners import spec
+from runners import imports, spec
+from runners.errors import SpecError
+
+SECOND_MOMENTS = ("nu_max", "nu", "sum_of_squares")
+"""What optax calls the squares whose root a chain divides by, in the order in which they count: AMSGrad has nu beside nu_max."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,8 @@ class Optimizer:
     optimizers that have no preconditioner.
     """
     uses_preconditioner: bool
+    velocity: Callable[[optax.OptState], PyTree[Array] | None] = lambda _: None
+    """The momentum buffer in a state, shaped like the parameters; None for all but heavy ball, Nesterov and EMA momentum."""
     perturb: Callable[[PyTree[Array], PyTree[Array]], PyTree[Array]] | None = None
     """Maps parameters and their gradient to where the gradient is taken that `transformation` gets, on the same batch.
 
@@ -40,14 +47,25 @@ class Optimizer:
     """
 
 
-def build(table: spec.Optimizer) -> Optimizer:
-    """The optimizer that a spec's table describes; its update rule is the one in the table's docstring."""
+def build(table: spec.Optimizer, params: PyTree[Any] = None) -> Optimizer:
+    """The optimizer that a spec's table describes; its update rule is the one in the table's docstring.
+
+    Args:
+        table: The spec's table.
+        params: What is to be trained, of which only the shapes count; a user's chain is tried on them.
+
+    Raises:
+        SpecError: If a user's chain cannot be used.
+    """
     lr = _learning_rate(table.lr)
+    if isinstance(table, spec.CustomOptimizer):
+        return _custom(table, lr, params)
     return Optimizer(
         transformation=_transformation(table, lr),
         lr=lr,
         preconditioner=partial(_preconditioner, table),
         uses_preconditioner=isinstance(table, spec.Adam | spec.RmsProp),
+        velocity=partial(_velocity, table),
         perturb=partial(_ascended, rho=table.rho) if isinstance(table, spec.Sam) else None,
     )
 
@@ -75,7 +93,7 @@ def _schedule(lr: spec.LearningRate) -> optax.Schedule:
             return optax.constant_schedule(lr)
 
 
-def _transformation(table: spec.Optimizer, lr: optax.Schedule) -> optax.GradientTransformation:
+def _transformation(table: spec.BuiltInOptimizer, lr: optax.Schedule) -> optax.GradientTransformation:
     match table:
         case spec.Sgd() | spec.Sam():
             return optax.sgd(lr)
@@ -110,7 +128,17 @@ def _direction(gradient: PyTree[Array]) -> PyTree[Array]:
     return jax.tree.map(lambda slope: slope / jnp.where(norm == 0, 1, norm), gradient)
 
 
-def _preconditioner(table: spec.Optimizer, opt_state: optax.OptState, step: int) -> PyTree[Array] | None:
+def _velocity(table: spec.BuiltInOptimizer, opt_state: optax.OptState) -> PyTree[Array] | None:
+    match table:
+        case spec.HeavyBall() | spec.Nesterov():
+            return tree_get(opt_state, "trace")
+        case spec.EmaMomentum():
+            return tree_get(opt_state, "ema")
+        case _:
+            return None
+
+
+def _preconditioner(table: spec.BuiltInOptimizer, opt_state: optax.OptState, step: int) -> PyTree[Array] | None:
     """P after `step` updates, with second moment nu.
 
     Adam: (1 - beta1^step) (sqrt(nu / (1 - beta2^step)) + eps): both bias corrections belong to P, so that m is the plain
@@ -123,9 +151,90 @@ def _preconditioner(table: spec.Optimizer, opt_state: optax.OptState, step: int)
         return None
     match table:
         case spec.Adam():
-            first, second = (1 - beta**step for beta in (table.beta1, table.beta2))
-            return jax.tree.map(lambda v: first * (jnp.sqrt(v / second) + table.eps), tree_get(opt_state, "nu"))
+            return _diagonal(tree_get(opt_state, "nu"), step, beta1=table.beta1, beta2=table.beta2, eps=table.eps)
         case spec.RmsProp():
-            return jax.tree.map(lambda v: jnp.sqrt(v) + table.eps, tree_get(opt_state, "nu"))
+            return _diagonal(tree_get(opt_state, "nu"), step, eps=table.eps)
         case _:
             return None
+
+
+def _diagonal(nu: PyTree[Array], step: int, *, beta1: float = 0.0, beta2: float = 0.0, eps: float, eps_root: float = 0.0) -> PyTree[Array]:
+    first, second = (1 - beta**step for beta in (beta1, beta2))
+    return jax.tree.map(lambda v: first * (jnp.sqrt(v / second + eps_root) + eps), nu)
+
+
+def _custom(table: spec.CustomOptimizer, lr: Callable[[ArrayLike], Float[Array, ""]], params: PyTree[Any]) -> Optimizer:
+    transformation = _made(table, lr)
+    state = _tried(table, transformation, params)
+    name = _second_moment_name(table, state, params)
+
+    def preconditioner(opt_state: optax.OptState, step: int) -> PyTree[Array] | None:
+        if step == 0 or name is None:
+            return None
+        [nu] = _shaped_like(params, name, opt_state)
+        betas = {} if table.beta2 is None else {"beta1": table.beta1 or 0.0, "beta2": table.beta2}
+        return _diagonal(nu, step, **betas, eps=table.eps, eps_root=table.eps_root)
+
+    return Optimizer(transformation=transformation, lr=lr, preconditioner=preconditioner, uses_preconditioner=name is not None)
+
+
+def _made(table: spec.CustomOptimizer, lr: optax.Schedule) -> optax.GradientTransformation:
+    make = imports.load(table.target, key="optimizer.name")
+    try:
+        found = make(lr, **table.arguments)
+    except Exception as error:
+        raise SpecError(f"{table.target} raised {type(error).__name__} when it was made: {error}") from error
+    if not isinstance(found, optax.GradientTransformation):
+        raise SpecError(
+            f"{table.target} made a {type(found).__name__}, expected an optax.GradientTransformation. It is called with the learning "
+            "rate, a function of the step as in all of optax, and optimizer.arguments, and returns what optax.chain does."
+        )
+    return found
+
+
+def _tried(table: spec.CustomOptimizer, transformation: optax.GradientTransformation, params: PyTree[Any]) -> optax.OptState:
+    """The shapes of the state; an update is traced, not run."""
+    try:
+        state = jax.eval_shape(transformation.init, params)
+        change, after = jax.eval_shape(transformation.update, params, state, params)
+    except Exception as error:
+        raise SpecError(
+            f"{table.target} raised {type(error).__name__} in an update: {error}. Expected one that takes the gradient, the state and the "
+            "parameters, and nothing else."
+        ) from error
+    if _shapes(change) != _shapes(params):
+        raise SpecError(f"{table.target} changes the parameters by {_shapes(change)}, expected their own shapes: {_shapes(params)}.")
+    if _kinds(after) != _kinds(state) or any(jnp.issubdtype(leaf.dtype, jax.dtypes.extended) for leaf in jax.tree.leaves(state)):
+        raise SpecError(
+            f"{table.target} has a state that cannot be kept: expected arrays of numbers whose shapes and types an update leaves as they "
+            "are. Of random numbers keep the seed, or a key as jax.random.PRNGKey makes it."
+        )
+    return state
+
+
+def _second_moment_name(table: spec.CustomOptimizer, state: optax.OptState, params: PyTree[Any]) -> str | None:
+    """Field of the state that holds the second moment; None where there is none, or more than one that it might be."""
+    asked = table.second_moment
+    names = {"auto": SECOND_MOMENTS, "none": ()}.get(asked, (asked,))
+    counts = {name: count for name in names if (count := len(_shaped_like(params, name, state)))}
+    name, count = next(iter(counts.items()), (None, 0))
+    if count != 1 and asked not in ("auto", "none"):
+        raise SpecError(
+            f'optimizer.second_moment = "{asked}": the state of {table.target} has {count} fields of that name that are shaped like '
+            'the parameters, expected one. Use "none" if it has no second moment.'
+        )
+    return name if count == 1 else None
+
+
+def _shaped_like(params: PyTree[Any], name: str, state: optax.OptState) -> list[PyTree[Any]]:
+    """The fields of that name, wherever they are in the state, that have the parameters' structure and shapes."""
+    return [value for _, value in tree_get_all_with_path(state, name) if _shapes(value) == _shapes(params)]
+
+
+def _shapes(tree: PyTree[Any]) -> Any:
+    return jax.tree.map(lambda leaf: leaf.shape, tree)
+
+
+def _kinds(tree: PyTree[Any]) -> tuple[Any, list[Any]]:
+    leaves, structure = jax.tree.flatten(tree)
+    return structure, [(leaf.shape, leaf.dtype) for leaf in leaves]

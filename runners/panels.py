@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 from runners.records import Curve, Panel
-from runners.spec import Sgd, Train
+from runners.spec import EmaMomentum, HeavyBall, Nesterov, Sgd, Train
 
 MOST_LINES = 4
 """Lines that one panel can tell apart."""
@@ -45,7 +45,7 @@ def train_panels(
         has_edge = spec.measure.sharpness_every > 0 and not preconditioned
         panels.append(_density(formula if has_edge else None, num_params=num_params))
     if spec.measure.batch_sharpness_every:
-        panels.append(_batch_sharpness(has_edge=isinstance(spec.optimizer, Sgd), has_full=spec.measure.batch_sharpness_full))
+        panels.append(_batch_sharpness(spec))
     return tuple(panels)
 
 
@@ -140,9 +140,12 @@ def _density(formula: str | None, *, num_params: int) -> Panel:
     )
 
 
-def _batch_sharpness(*, has_edge: bool, has_full: bool) -> Panel:
+def _batch_sharpness(spec: Train) -> Panel:
+    has_edge = isinstance(spec.optimizer, Sgd)
     notes: tuple[Curve, ...] = (Curve(record="batch_sharpness", field="ratio_of_means", label="ratio of means"),)
-    if has_full:
+    if isinstance(spec.optimizer, HeavyBall | Nesterov | EmaMomentum):
+        notes += (Curve(record="batch_sharpness", field="momentum_batch_sharpness", label="with momentum"),)
+    if spec.measure.batch_sharpness_full:
         notes += (
             Curve(record="batch_sharpness", field="gradient_noise_interaction", label="GNI"),
             Curve(record="batch_sharpness", field="interaction_aware_sharpness", label="IAS"),

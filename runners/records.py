@@ -261,6 +261,9 @@ class BatchSharpnessRecord(Record, frozen=True, kw_only=True, tag="batch_sharpne
     interaction_aware_sharpness: Number | UnsetType = UNSET
     """E_B[ g_B^T H g_B ] / E_B |g_B|^2, when it was asked for."""
     interaction_aware_sharpness_sem: Number | UnsetType = UNSET
+    momentum_batch_sharpness: Number | UnsetType = UNSET
+    """E_B[ s_B^T H_B s_B ] / E_B[ s_B^T g_B ] with s_B the update that the batch would bring about, over lr; with momentum alone."""
+    momentum_batch_sharpness_sem: Number | UnsetType = UNSET
     batch_size: int
     num_batches: int
     num_undefined: int

@@ -317,7 +317,30 @@ class Muon(OptimizerTable, tag="muon", frozen=True):
     """Of the matrices; that of all else is beta1."""
 
 
-Optimizer: TypeAlias = Sgd | HeavyBall | Nesterov | EmaMomentum | Adam | AdamW | RmsProp | NormalizedGd | SignDescent | Sam | Muon
+class CustomOptimizer(OptimizerTable, tag="custom", kw_only=True, frozen=True):
+    """A user's optax chain; written `name = "package.module:function"`, also an optax function itself, such as `"optax:adabelief"`.
+
+    Its state shows the second moment nu that it divides by the root of, but not how. After t updates P is taken to be
+    (1 - beta1^t) (sqrt(nu / (1 - beta2^t) + eps_root) + eps) with beta2, which is Adam's, and sqrt(nu + eps_root) + eps without.
+    """
+
+    target: ImportPath
+    """Called as function(lr, **arguments), lr a function of the step as in all of optax; returns an optax.GradientTransformation."""
+    arguments: dict[str, Any] = field(default_factory=dict)
+    second_moment: str = "auto"
+    """Field of the chain's state that holds nu, shaped like the parameters. "auto": nu_max, else nu, else sum_of_squares, if
+    there is one of it; "none": nothing is divided by."""
+    beta1: Fraction | None = None
+    """States that x -= lr P^-1 m with m = beta1 m + (1 - beta1) g, and with 0 that m = g: its edge is Adam's. When absent no
+    edge is known, and P is as for 0."""
+    beta2: Fraction | None = None
+    """Of nu = beta2 nu + (1 - beta2) g^2, where its start at 0 is corrected for; absent where it is not."""
+    eps: PositiveFloat = 1e-8
+    eps_root: NonNegativeFloat = 0.0
+
+
+BuiltInOptimizer: TypeAlias = Sgd | HeavyBall | Nesterov | EmaMomentum | Adam | AdamW | RmsProp | NormalizedGd | SignDescent | Sam | Muon
+Optimizer: TypeAlias = BuiltInOptimizer | CustomOptimizer
 
 # --- [measure], [run] -----------------------------------------------------------------------------------------------
 

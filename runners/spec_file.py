@@ -1,8 +1,8 @@
 """Specs from TOML files, presets and `--set` overrides, checked whole; and to and from the JSON of a run folder.
 
 Command line over file over default. Relative `data.path` and `data.dir` are taken from the folder that the command is
-given in, not the file's; a leading `~` is the home folder, and nothing else is expanded. In `[data]` and `[model]`,
-`name = "package.module:attribute"` is short for `name = "custom"` with that `target`. Standard library and msgspec only.
+given in, not the file's; a leading `~` is the home folder, and nothing else is expanded. In `[data]`, `[model]` and
+`[optimizer]`, `name = "package.module:attribute"` is short for `name = "custom"` with that `target`. Standard library and msgspec only.
 """
 
 import difflib

@@ -10,7 +10,21 @@ moves with it. With a schedule the edge follows the present learning rate. Must 
 
 import math
 
-from runners.spec import Adam, AdamW, EmaMomentum, HeavyBall, Muon, Nesterov, NormalizedGd, Optimizer, RmsProp, Sam, Sgd, SignDescent
+from runners.spec import (
+    Adam,
+    AdamW,
+    CustomOptimizer,
+    EmaMomentum,
+    HeavyBall,
+    Muon,
+    Nesterov,
+    NormalizedGd,
+    Optimizer,
+    RmsProp,
+    Sam,
+    Sgd,
+    SignDescent,
+)
 
 
 def gradient_descent(lr: float) -> float:
@@ -176,7 +190,8 @@ def threshold(optimizer: Optimizer, lr: float, *, grad_norm: float | None = None
     """The edge of an optimizer at a learning rate.
 
     Sign descent and Muon have none: what stands at their edge is the largest curvature in another norm (that of the largest
-    entry, the spectral one), which no eigenvalue is.
+    entry, the spectral one), which no eigenvalue is. A user's chain has Adam's once its beta1 is stated: that of the
+    preconditioned sharpness where it has a preconditioner, else, with P = 1, of the sharpness.
 
     Args:
         optimizer: The spec's table; of its learning rate only `lr` counts.
@@ -187,7 +202,8 @@ def threshold(optimizer: Optimizer, lr: float, *, grad_norm: float | None = None
     Returns:
         The edge of the sharpness, of the preconditioned one for Adam, AdamW and RMSProp. None when there is none above
         zero: while lr is 0 every sharpness is stable, and from lr decoupled_decay = 2 on none is. None too where none is
-        known: for sign descent and Muon, and for those that need a gradient when its norm is unknown or 0.
+        known: for sign descent and Muon, for a user's chain that states no beta1, and for those that need a gradient when
+        its norm is unknown or 0.
     """
     if lr == 0:
         return None
@@ -210,6 +226,8 @@ def threshold(optimizer: Optimizer, lr: float, *, grad_norm: float | None = None
             return normalized_gd(lr, grad_norm) if grad_norm else None
         case Sam(rho=rho):
             return sam(lr, rho, grad_norm=grad_norm) if grad_norm else None
+        case CustomOptimizer(beta1=b):
+            return None if b is None else adam(lr, b)
         case SignDescent() | Muon():
             return None
 
@@ -237,6 +255,8 @@ def formula(optimizer: Optimizer) -> str | None:
             return "(2-lr d)(1+b1)/((1-b1)lr)"
         case Adam():
             return "(2+2b1)/((1-b1)lr)"
+        case CustomOptimizer(beta1=b):
+            return None if b is None else "(2+2b1)/((1-b1)lr)"
         case NormalizedGd():
             return "2|g|/lr"
         case Sam():

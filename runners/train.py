@@ -137,7 +137,7 @@ class TrainRunner:
             dtype=run.precision,
         )
         self._objective = objectives.build(spec.objective, self._data)
-        self._optimizer = optimizers.build(spec.optimizer)
+        self._optimizer = optimizers.build(spec.optimizer, self._model.params)
         self._params = self._model.params
         self._opt_state = jax.jit(self._optimizer.transformation.init)(self._params)
         self._x, self._y = devices.copied((self._data.x, self._data.y))
@@ -207,7 +207,12 @@ class TrainRunner:
         def preconditioner() -> PyTree[Array] | None:
             return self._optimizer.preconditioner(self._opt_state, self.step)
 
-        yield from self._curvature.measure(self._params, preconditioner, lr=lr, step=self.step, clock=clock, is_due=self._is_due)
+        def velocity() -> PyTree[Array] | None:
+            return self._optimizer.velocity(self._opt_state)
+
+        yield from self._curvature.measure(
+            self._params, preconditioner, lr=lr, step=self.step, clock=clock, is_due=self._is_due, velocity=velocity
+        )
         values: dict[str, float | None] = {}
         if self.step == self.steps or (self._has_minibatches and any(map(self._is_due, self._curvature.intervals))):
             values["measured_loss"] = self._measured_loss()

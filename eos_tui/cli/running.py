@@ -74,10 +74,11 @@ def resume(run: Run, *, runs_dir: RunsDir = None, detach: Detach = False, plain:
 def _check_sizes(spec: "Spec") -> None:
     """Find out, before anything is made, whether the data and the user's modules are there and suffice."""
     from runners import data_files, imports, spec_file
-    from runners.spec import CustomModel
+    from runners.spec import CustomModel, CustomOptimizer
 
-    if isinstance(spec.model, CustomModel):
-        imports.find(spec.model.target, key="model.name")
+    for key, table in (("model.name", spec.model), ("optimizer.name", spec.optimizer)):
+        if isinstance(table, CustomModel | CustomOptimizer):
+            imports.find(table.target, key=key)
     num_train = data_files.check(spec.data)
     if num_train is not None:
         spec_file.check_sizes(spec, num_train)

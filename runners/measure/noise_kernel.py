@@ -28,8 +28,8 @@ class Noise:
 def noise(optimizer: Optimizer, *, lr: float, num_examples: int, weight_decay: float = 0.0) -> Noise | None:
     """The noise of an optimizer's batches; None where no K is known.
 
-    None is for Nesterov, the adaptive optimizers, and those whose step is not linear in the gradient: SAM, normalised and sign
-    descent, Muon. EMA momentum is heavy ball with the learning rate (1 - b) lr.
+    None is for Nesterov, the adaptive optimizers, users' own, and those whose step is not linear in the gradient: SAM, normalised
+    and sign descent, Muon. EMA momentum is heavy ball with the learning rate (1 - b) lr.
 
     Args:
         optimizer: Its table in the spec.

@@ -96,6 +96,7 @@ BAD_INPUT = {
     "data folder is missing": (("run", "cifar10-fc-tanh", "--set", "data.dir=nowhere"), "nowhere"),
     "no data folder": (("run", "cifar10-fc-tanh"), "EOS_DATA"),
     "no such model": (("run", "--set", "model.name=no_such_module:Net"), "no_such_module"),
+    "no such optimizer": (("run", "--set", "optimizer.name=no_such_module:adam"), "no_such_module"),
     "not TOML": (("run", "bad.toml"), "bad.toml"),
     "a folder": (("run", "."), "."),
     "a name with a slash": (("run", "--name", "a/b"), "is not a name for a run"),

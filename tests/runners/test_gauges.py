@@ -1,13 +1,15 @@
 """Each gauge's record says what its estimator finds; the estimators are proven where they live."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from msgspec import UNSET
+from optax.tree_utils import tree_set
 
-from runners import curvature, spec
+from runners import curvature, optimizers, spec, thresholds
 from runners.curvature import Curvature
-from runners.gauges import GAUGES
+from runners.gauges import GAUGES, momentum_shares
 from tests.runners.measure import dense
 
 EVERYTHING = {f"{gauge.name}_every": 4 for gauge in GAUGES}
@@ -35,8 +37,16 @@ def made(case, *, optimizer=None, **measure):
     return Curvature(asked, model, objective=case.objective, x=case.x, y=case.y, preconditioned=False)
 
 
-def records_of(measured, params, step, *, lr=LR):
-    due = measured.measure(params, lambda: None, lr=lr, step=step, clock=lambda: 1.5, is_due=lambda every: every > 0 and step % every == 0)
+def records_of(measured, params, step, *, lr=LR, velocity=None):
+    due = measured.measure(
+        params,
+        lambda: None,
+        lr=lr,
+        step=step,
+        clock=lambda: 1.5,
+        is_due=lambda every: every > 0 and step % every == 0,
+        velocity=lambda: velocity,
+    )
     return {record.__struct_config__.tag: record for record in due}
 
 
@@ -155,16 +165,50 @@ def test_batch_sharpness_is_held_against_two_over_the_learning_rate(records):
     assert min(record.sem, record.ratio_of_means_sem, record.gradient_noise_interaction_sem, record.interaction_aware_sharpness_sem) > 0
 
 
-def test_batch_sharpness_of_the_full_batch_is_the_sharpness_along_the_gradient(case):
-    measured = made(case, optimizer=spec.HeavyBall(lr=LR), sharpness_every=0, ntk_every=0, batch_sharpness_every=1)
+def test_batch_sharpness_of_the_full_batch_is_the_sharpness_along_the_gradient_and_with_momentum_along_the_update(case):
+    measured = made(case, optimizer=spec.HeavyBall(lr=LR, momentum=0.5), sharpness_every=0, ntk_every=0, batch_sharpness_every=1)
 
-    record = records_of(measured, case.params, 1)["batch_sharpness"]
+    record = records_of(measured, case.params, 1, velocity=case.params)["batch_sharpness"]
 
     gradient = gradient_of(case)
+    step = gradient + 0.5 * np.asarray(jax.flatten_util.ravel_pytree(case.params)[0])
     assert record.value == pytest.approx(gradient @ case.hessian @ gradient / (gradient @ gradient), rel=1e-10)
-    assert (record.sem, record.num_batches) == (0, 1)
+    assert record.momentum_batch_sharpness == pytest.approx(step @ case.hessian @ step / (step @ gradient), rel=1e-10)
+    assert (record.sem, record.momentum_batch_sharpness_sem, record.num_batches) == (0, 0, 1)
     assert record.threshold is UNSET, "its edge under momentum is not 2/lr"
     assert record.gradient_noise_interaction is UNSET
+
+
+MOMENTA = [spec.HeavyBall(lr=LR, momentum=0.7), spec.Nesterov(lr=LR, momentum=0.7), spec.EmaMomentum(lr=LR, momentum=0.7)]
+
+
+@pytest.mark.parametrize("optimizer", MOMENTA)
+def test_the_update_of_momentum_batch_sharpness_is_the_one_that_the_optimizer_makes(optimizer):
+    built, (past, present) = optimizers.build(optimizer), momentum_shares(optimizer)
+    params, first, second = {"x": jnp.array([1.0, 2.0])}, {"x": jnp.array([3.0, -1.0])}, {"x": jnp.array([0.5, 4.0])}
+    _, state = built.transformation.update(first, built.transformation.init(params), params)
+    velocity = built.velocity(state)
+
+    change, _ = built.transformation.update(second, state, params)
+
+    np.testing.assert_allclose(change["x"], -LR * (past * velocity["x"] + present * second["x"]), rtol=1e-14)
+
+
+@pytest.mark.parametrize("optimizer", MOMENTA)
+def test_where_updates_at_the_edge_take_a_parameter_to_its_negative_momentum_batch_sharpness_is_two_over_the_learning_rate(optimizer):
+    built, (past, present) = optimizers.build(optimizer), momentum_shares(optimizer)
+    edge = thresholds.threshold(optimizer, LR)
+
+    # Then x' = -x and v' = -v: with g = edge x = edge, past v + present g = 2 / lr.
+    velocity = (2 / LR - present * edge) / past
+    buffers = jax.tree.map(lambda leaf: leaf, built.transformation.init({"x": jnp.zeros(())}))
+    state = tree_set(buffers, **{"ema" if isinstance(optimizer, spec.EmaMomentum) else "trace": {"x": jnp.asarray(velocity)}})
+    change, state = built.transformation.update({"x": jnp.asarray(edge)}, state, {"x": jnp.ones(())})
+
+    assert float(change["x"]) == pytest.approx(-2, rel=1e-12)
+    assert float(built.velocity(state)["x"]) == pytest.approx(-velocity, rel=1e-12)
+    step = past * velocity + present * edge
+    assert step * edge * step / (step * edge) == pytest.approx(2 / LR, rel=1e-12)
 
 
 @pytest.mark.parametrize("optimizer", [spec.Sam(lr=LR, rho=0.2), spec.NormalizedGd(lr=LR)])

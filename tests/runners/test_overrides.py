@@ -96,7 +96,9 @@ def test_the_kind_is_picked_first_whatever_the_order(load):
 
 
 def test_a_key_that_only_the_old_kind_has_is_refused_when_the_command_line_sets_it(load):
-    with pytest.raises(SpecError, match=r"^--set optimizer\.beta1 is not a known key\. It belongs to optimizer\.name = adam or adamw\.$"):
+    with pytest.raises(
+        SpecError, match=r"^--set optimizer\.beta1 is not a known key\. It belongs to optimizer\.name = adam, adamw or custom\.$"
+    ):
         load('[optimizer]\nname = "adam"', "optimizer.name=sgd", "optimizer.beta1=0.5")
 
 
@@ -110,6 +112,12 @@ def test_a_misspelt_key_of_the_old_kind_is_not_dropped_in_silence(load):
 )
 def test_an_import_path_names_a_users_model(load, text):
     assert load(text, "model.name=pkg.mod:Net").model == spec.CustomModel(target="pkg.mod:Net")
+
+
+def test_an_import_path_names_a_users_optimizer_and_keeps_the_keys_of_every_optimizer(load):
+    text = '[optimizer]\nname = "adam"\nlr = 0.2\nbatch_size = 8'
+
+    assert load(text, "optimizer.name=optax:lion").optimizer == spec.CustomOptimizer(target="optax:lion", lr=0.2, batch_size=8)
 
 
 def test_another_function_keeps_the_arguments(load):

@@ -3,8 +3,8 @@
 from msgspec.structs import replace
 
 from runners.panels import train_panels
-from runners.records import DensityRecord, Panel, SharpnessRecord
-from runners.spec import Adam, Measure, Train
+from runners.records import BatchSharpnessRecord, DensityRecord, Panel, SharpnessRecord
+from runners.spec import Adam, HeavyBall, Measure, Optimizer, Sgd, Train
 
 DENSITY = Train(measure=Measure(density_every=10))
 
@@ -38,3 +38,14 @@ def test_a_density_has_no_edge_where_the_sharpness_is_not_measured_or_the_edge_i
 
 def test_the_axis_of_a_density_reaches_below_a_single_eigenvalue_of_so_many():
     assert [density_panel(DENSITY, num_params=count).decades for count in (1, 1000, 26_122)] == [1, 4, 6]
+
+
+def test_with_momentum_the_panel_of_batch_sharpness_reads_out_that_along_the_updates():
+    def notes(optimizer: Optimizer) -> list[str]:
+        spec = Train(optimizer=optimizer, measure=Measure(sharpness_every=0, ntk_every=0, batch_sharpness_every=10))
+        panels = train_panels(spec, formula=None, preconditioned=False, per_output=False, has_test=False, layers=[], num_params=9)
+        return [note.field for note in panels[-1].notes]
+
+    assert notes(HeavyBall()) == ["ratio_of_means", "momentum_batch_sharpness"]
+    assert notes(Sgd()) == ["ratio_of_means"]
+    assert {*notes(HeavyBall())} <= {*BatchSharpnessRecord.__struct_fields__}

@@ -32,6 +32,7 @@ OPTIMIZERS = st.one_of(
     st.builds(spec.Sgd, lr=RATES, batch_size=st.just("full")),
     st.builds(spec.Nesterov, lr=RATES, momentum=FRACTIONS),
     st.builds(spec.AdamW, lr=RATES, beta1=FRACTIONS, beta2=FRACTIONS, eps=POSITIVE),
+    st.builds(spec.CustomOptimizer, target=st.just("a.b:c"), beta1=FRACTIONS, beta2=st.one_of(st.none(), FRACTIONS), eps_root=POSITIVE),
 )
 SPECS = st.builds(spec.Train, data=DATA, optimizer=OPTIMIZERS, run=st.builds(spec.Run, steps=SIZES, seed=st.integers(0, 2**32 - 1)))
 

@@ -89,7 +89,7 @@ def test_the_home_folder_is_expanded_and_nothing_else(read, monkeypatch):
         (
             '[optimizer]\nname = "gd"',
             'optimizer.name = "gd": expected "sgd", "heavy_ball", "nesterov", "ema_momentum", "adam", "adamw", '
-            '"rmsprop", "normalized_gd", "sign_descent", "sam" or "muon". Did you mean \'sgd\'?',
+            '"rmsprop", "normalized_gd", "sign_descent", "sam", "muon" or "package.module:attribute". Did you mean \'sgd\'?',
         ),
         ('[objective]\nname = "ce"', 'objective.name = "ce": expected "mse" or "cross_entropy". Did you mean \'cross_entropy\'?'),
         ('[objective]\nname = "MSE"', 'objective.name = "MSE": expected "mse" or "cross_entropy". Did you mean \'mse\'?'),

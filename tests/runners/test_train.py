@@ -8,9 +8,9 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from runners.errors import SpecError
-from runners.records import MetricsRecord, NtkRecord, SharpnessRecord, StepRecord
+from runners.records import BatchSharpnessRecord, MetricsRecord, NtkRecord, SharpnessRecord, StepRecord
 from runners.sampling import batch_indices
-from runners.spec import Adam, Chebyshev, CrossEntropy, Digits, Linear, Measure, Mlp, Mse, Piecewise, Run, Sam, Sgd, Train
+from runners.spec import Adam, Chebyshev, CrossEntropy, Digits, HeavyBall, Linear, Measure, Mlp, Mse, Piecewise, Run, Sam, Sgd, Train
 from runners.train import TrainRunner
 
 SMALL = Train(
@@ -87,6 +87,16 @@ def test_sam_differentiates_a_second_time_on_the_same_batch_with_the_weight_deca
         assert record.loss == pytest.approx(loss, rel=1e-12)
         assert record.grad_norm == pytest.approx(np.linalg.norm(first), rel=1e-12)
         kernel = kernel - 0.1 * gradient(kernel + 0.3 * first / np.linalg.norm(first))
+
+
+def test_momentum_batch_sharpness_is_measured_with_the_velocity_of_the_run_which_is_zero_at_first():
+    measured = replace(UNMEASURED, batch_sharpness_every=2, batch_sharpness_batches=2)
+    spec = replace(SMALL, model=Linear(), optimizer=HeavyBall(lr=0.05, batch_size=20), measure=measured, run=Run(steps=2))
+
+    first, later = of(BatchSharpnessRecord, run(spec)[1])
+
+    assert first.momentum_batch_sharpness == pytest.approx(first.ratio_of_means, rel=1e-5)
+    assert later.momentum_batch_sharpness != pytest.approx(later.ratio_of_means, rel=1e-2)
 
 
 def test_every_step_is_logged_once_and_in_order(small):

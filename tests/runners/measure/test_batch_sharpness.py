@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
-from runners.measure.batch_sharpness import Batches, batch_sharpness, estimates, measure_batches
+from runners.measure.batch_sharpness import Batches, Momentum, batch_sharpness, estimates, measure_batches
 from runners.measure.operators import Problem
 from runners.objectives import Objective
 from tests.runners.measure import dense
@@ -115,12 +115,14 @@ def subsets(num_examples, size):
     return list(itertools.combinations(range(num_examples), size))
 
 
-def measured(case, batches, *, chunk_size=1000):
+def measured(case, batches, *, chunk_size=1000, momentum=None):
     problem, indices = case.problem(chunk_size), jnp.asarray(batches)
-    return measure(problem, case.params, x=case.x, y=case.y, indices=indices, with_full_hessian=True)
+    return measure(problem, case.params, x=case.x, y=case.y, indices=indices, with_full_hessian=True, momentum=momentum)
 
 
-def drawn(case, *, key=0, batch_size=SIZE, num_batches=DRAWN, with_replacement=False, with_full_hessian=True, chunk_size=1000):
+def drawn(
+    case, *, key=0, batch_size=SIZE, num_batches=DRAWN, with_replacement=False, with_full_hessian=True, chunk_size=1000, momentum=None
+):
     return sharpness(
         case.problem(chunk_size),
         case.params,
@@ -131,6 +133,7 @@ def drawn(case, *, key=0, batch_size=SIZE, num_batches=DRAWN, with_replacement=F
         with_replacement=with_replacement,
         with_full_hessian=with_full_hessian,
         key=jax.random.key(key),
+        momentum=momentum,
     )
 
 
@@ -255,6 +258,65 @@ def test_random_batches_give_the_means_over_all_batches(size, with_replacement):
     for quantity in QUANTITIES:
         assert abs(values(found)[quantity] - wanted[quantity]) < SIGMAS * sems(found)[quantity]
         assert sems(found)[quantity] > 0
+
+
+# --- momentum ---
+
+
+def along_updates(batches, velocity, present):
+    """s_B^T g_B and s_B^T H_B s_B of each batch, by the dense Hessians."""
+    found = []
+    for gradient, hessian in map(examples(MSE).batch, batches):
+        step = velocity + present * gradient
+        found.append((step @ gradient, step @ hessian @ step))
+    return np.array(found).T
+
+
+def buffer_like(params, scale):
+    flat, unravel = ravel_pytree(params)
+    return unravel(scale * jnp.asarray(np.random.default_rng(0).standard_normal(flat.shape)))
+
+
+@pytest.fixture(scope="module")
+def slopes_and_curvatures():
+    """Of all batches of three of seven examples: what is measured and what is true, with a velocity that takes some uphill."""
+    case, batches = dense.named(MSE), subsets(7, 3)
+    momentum = Momentum(buffer_like(case.params, -2.0), past=0.9, present=0.7)
+    found = measured(case, batches, momentum=momentum)
+    return found, along_updates(batches, 0.9 * np.asarray(ravel_pytree(momentum.buffer)[0]), 0.7)
+
+
+def test_over_all_batches_momentum_batch_sharpness_and_its_error_are_those_of_the_dense_hessians(slopes_and_curvatures):
+    found, (slopes, curved) = slopes_and_curvatures
+
+    sharpness = estimate(found).momentum_batch_sharpness
+
+    count, ratio = len(slopes), curved.mean() / slopes.mean()
+    error = np.std(curved - ratio * slopes, ddof=1) / count**0.5 / abs(slopes.mean())
+    assert slopes.min() < 0 < slopes.max(), "a mean of ratios means nothing here"
+    close(found.step_slopes, slopes, scale=abs(slopes).max())
+    close(found.step_curvatures, curved, scale=abs(curved).max())
+    assert float(sharpness.value) == pytest.approx(ratio, rel=dense.ROUNDING * abs(slopes).max() / abs(slopes.mean()))
+    assert float(sharpness.sem) == pytest.approx(error, rel=dense.ROUNDING * abs(slopes).max() / abs(slopes.mean()))
+
+
+def test_random_batches_give_the_momentum_batch_sharpness_of_all_batches(slopes_and_curvatures):
+    case, (slopes, curved) = dense.named(MSE), slopes_and_curvatures[1]
+    momentum = Momentum(buffer_like(case.params, -2.0), past=0.9, present=0.7)
+
+    found = drawn(case, batch_size=3, num_batches=1000, with_full_hessian=False, momentum=momentum).momentum_batch_sharpness
+
+    assert 0 < abs(float(found.value) - curved.mean() / slopes.mean()) < SIGMAS * float(found.sem)
+
+
+@pytest.mark.parametrize(("scale", "past"), [(-2.0, 0.0), (0.0, 0.9)])
+def test_without_momentum_or_velocity_momentum_batch_sharpness_is_the_plain_ratio_of_means(scale, past):
+    case = dense.named(MSE)
+
+    found = drawn(case, batch_size=3, with_full_hessian=False, momentum=Momentum(buffer_like(case.params, scale), past, 1.0))
+
+    assert float(found.momentum_batch_sharpness.value) == pytest.approx(float(found.ratio_of_means.value), rel=dense.ROUNDING)
+    assert float(found.momentum_batch_sharpness.sem) == pytest.approx(float(found.ratio_of_means.sem), rel=dense.ROUNDING)
 
 
 # --- standard errors ---
@@ -396,7 +458,10 @@ def test_the_two_quantities_with_the_full_hessian_differ_by_the_ratio_of_the_squ
 
 
 def test_the_size_of_the_chunks_does_not_show():
-    one, other = (measured(dense.named(CROSS_ENTROPY), subsets(7, 3), chunk_size=size) for size in (2, 1000))
+    case = dense.named(CROSS_ENTROPY)
+    momentum = Momentum(case.params, past=0.9, present=1.0)
+
+    one, other = (measured(case, subsets(7, 3), chunk_size=size, momentum=momentum) for size in (2, 1000))
 
     for part, same in zip(one, other, strict=True):
         close(part, same, scale=size_of_hessians(CROSS_ENTROPY))

@@ -10,7 +10,7 @@ from scipy.linalg import hadamard
 
 from runners.measure import noise_kernel
 from runners.measure.noise_kernel import Noise, kernel_norm, kernel_norm_error, necessary_bound, threshold, trace_part
-from runners.spec import Adam, AdamW, EmaMomentum, HeavyBall, Muon, Nesterov, NormalizedGd, RmsProp, Sam, Sgd, SignDescent
+from runners.spec import Adam, AdamW, CustomOptimizer, EmaMomentum, HeavyBall, Muon, Nesterov, NormalizedGd, RmsProp, Sam, Sgd, SignDescent
 
 SPECTRUM = (3.0, 2.0, 1.5, 1.0, 0.7, 0.4, 0.2, 0.1)
 
@@ -323,7 +323,9 @@ def test_what_could_not_be_measured_makes_the_bound_not_a_number():
     assert math.isnan(necessary_bound(Noise(lr=0.3, momentum=0.0, p=0.4), trace=math.nan, frobenius=1.0, example_frobenius=1.0))
 
 
-@pytest.mark.parametrize("optimizer", [Nesterov(), Adam(), AdamW(), RmsProp(), NormalizedGd(), SignDescent(), Sam(), Muon()])
+@pytest.mark.parametrize(
+    "optimizer", [Nesterov(), Adam(), AdamW(), RmsProp(), NormalizedGd(), SignDescent(), Sam(), Muon(), CustomOptimizer(target="a:b")]
+)
 def test_no_noise_is_known_of_other_optimizers(optimizer):
     assert noise_kernel.noise(replace(optimizer, batch_size=4), lr=0.1, num_examples=50) is None
 
