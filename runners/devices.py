@@ -68,13 +68,13 @@ def batch(
     return divided((filled(x, length), filled(y, length), counted))
 
 
-def mapped(function: Callable[[Any], Tree], examples: Any, *, batch_size: int) -> Tree:
+def mapped(function: Callable[[Any], Tree], examples: Any, *, batch_size: int | None) -> Tree:
     """`jax.lax.map` over the examples, each device going through its part of them; for use inside a jitted function.
 
     Args:
         function: Of one example; its values may be any pytree of arrays.
         examples: Arrays with the examples along their first axis.
-        batch_size: Examples at a time, on each device.
+        batch_size: Examples at a time, on each device; None for one.
     """
     if count() == 1:
         found: Tree = jax.lax.map(function, examples, batch_size=batch_size)

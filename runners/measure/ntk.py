@@ -258,7 +258,7 @@ class NtkMeter:
     def _groups(self, params: Params, x: Array, key: Key[Array, ""]) -> tuple[Array, Array]:
         """Trace and its standard error, from the probes that the examples of a group share."""
         assert self.method.group is not None
-        groups = operators.split(x, size=self.method.group)
+        groups = operators.split(x, size=self.method.group, shared=False)
 
         def squares(x: Array, weights: Array, key: Key[Array, ""]) -> Array:
             outputs, pullback = jax.vjp(lambda params: self._problem.apply(params, x), params)
@@ -273,7 +273,8 @@ class NtkMeter:
             found: Array = jax.lax.map(square, weighted, batch_size=self._gradients if self._gradients > 1 else None)
             return found
 
-        found = jax.lax.map(lambda group: squares(*group), (*groups, jax.random.split(key, len(groups[0]))))
+        keys = jax.random.split(key, len(groups[0]))
+        found = devices.mapped(lambda group: squares(*group), (*groups, keys), batch_size=None)
         variances = jnp.var(found, axis=1, ddof=1) / self._num_probes
         return jnp.sum(jnp.mean(found, axis=1)) / len(x), jnp.sqrt(jnp.sum(variances)) / len(x)
 

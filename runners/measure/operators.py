@@ -225,28 +225,30 @@ def choose_chunk_size(
     return max(1, min(len(x), len(x) * LINEARIZED_BYTES // max(whole, 1)))
 
 
-def split(*arrays: Shaped[Array, "examples ..."], size: int) -> tuple[Shaped[Array, "chunks size ..."], ...]:
+def split(*arrays: Shaped[Array, "examples ..."], size: int, shared: bool = True) -> tuple[Shaped[Array, "chunks size ..."], ...]:
     """The examples in as few chunks of at most `size` as possible, as equal as possible, and their weights.
 
-    The last chunk is filled up with copies of the first examples, of weight 0. Several devices share each chunk, in equal
-    parts.
+    The last chunk is filled up with copies of the first examples, of weight 0.
 
     Args:
         arrays: One or more, with the examples along their first axis.
-        size: The most examples that a chunk may have; the next multiple of the number of devices counts.
+        size: The most examples that a chunk may have.
+        shared: Whether several devices share each chunk, in equal parts: then the next multiple of their number counts for size.
 
     Returns:
         Each array cut, then the weights [chunks, size], 1 or 0.
     """
     num_examples = len(arrays[0])
-    count = -(-num_examples // devices.rounded(size))
-    length = devices.rounded(-(-num_examples // count))
+    count = -(-num_examples // (devices.rounded(size) if shared else size))
+    length = -(-num_examples // count)
+    length = devices.rounded(length) if shared else length
 
     def cut(array: Array) -> Array:
         return devices.filled(array, count * length).reshape(count, length, *array.shape[1:])
 
     weights = jnp.arange(count * length) < num_examples
-    return devices.divided((*map(cut, arrays), weights.reshape(count, length)), axis=1)
+    chunks = (*map(cut, arrays), weights.reshape(count, length))
+    return devices.divided(chunks, axis=1) if shared else chunks
 
 
 def sum_over(function: Callable[..., Total], chunks: tuple[Shaped[Array, "chunks size ..."], ...], start: Total) -> Total:

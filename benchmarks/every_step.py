@@ -1,0 +1,80 @@
+"""What measuring the sharpness at every step costs: the time of a step with it over the time of a step without.
+
+The budget is 3, on `digits-gd`. Two runs of the same updates take turns, some steps each, so that the machine's other work
+slows both alike; medians over the turns, apart for the steps before the sharpness has reached its edge and those after.
+Run `python benchmarks/every_step.py [--steps N] [--set KEY=VALUE]... [--json]`.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Sequence
+
+from runners import spec_file
+from runners.records import SharpnessRecord
+from runners.spec import Train
+from runners.train import TrainRunner
+
+PRESET = "digits-gd"
+TURN = 10
+"""Steps that a run takes in one turn."""
+BUDGET = 3.0
+
+
+def runner(settings: Sequence[str], *, sharpness_every: int, steps: int) -> TrainRunner:
+    """The preset with no other measurement."""
+    nothing = [f"measure.{key}=0" for key in ("ntk_every", "evaluate_every", "verify_every")]
+    always = [f"run.steps={steps}", "run.checkpoint_every=0", f"measure.sharpness_every={sharpness_every}"]
+    spec = spec_file.load(PRESET, [*nothing, *always, *settings])
+    assert isinstance(spec, Train)
+    return TrainRunner(spec)
+
+
+def turn(run: TrainRunner) -> tuple[float, list[SharpnessRecord]]:
+    """Seconds of the next steps, and what was measured."""
+    began, until, found = time.perf_counter(), run.step + TURN, list[SharpnessRecord]()
+    while run.step < until:
+        found += [record for record in run.measure(time.perf_counter) if isinstance(record, SharpnessRecord)]
+        list(run.advance(time.perf_counter))
+    return time.perf_counter() - began, found
+
+
+def measure(settings: Sequence[str], *, steps: int) -> dict[str, float]:
+    """Ratios and products, before the edge and at it."""
+    plain, measured = (runner(settings, sharpness_every=every, steps=steps) for every in (0, 1))
+    ratios: dict[str, list[float]] = {"before": [], "at": []}
+    products: dict[str, list[int]] = {"before": [], "at": []}
+    phase = "before"
+    for count in range(steps // TURN - 1):
+        seconds, found = turn(measured)
+        others = turn(plain)[0]
+        phase = "at" if phase == "at" or any(record.ratio and record.ratio >= 1 for record in found if record.step) else "before"
+        if count:
+            ratios[phase].append(seconds / others)
+            products[phase] += [record.num_hvps for record in found]
+    return {
+        f"{name}_{phase}_edge": float(statistics.mean(values) if name == "products" else statistics.median(values))
+        for name, lists in (("ratio", ratios), ("products", products))
+        for phase, values in lists.items()
+        if values
+    }
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    found = measure(arguments.set, steps=arguments.steps)
+    if arguments.json:
+        print(json.dumps(found))
+        return
+    for name, value in found.items():
+        print(f"{name:<20} {value:.2f}" + (f" (budget {BUDGET:g})" if name.startswith("ratio") else ""))
+
+
+if __name__ == "__main__":
+    main()
