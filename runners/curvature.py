@@ -157,7 +157,7 @@ class Curvature:
     ) -> SharpnessRecord:
         """Sharpness at these parameters, held against the edge at this learning rate; see `measure`."""
         found = self._eigenvalues("sharpness", self._sharpness, params, step=step)
-        self._judge(found, step=step)
+        self._judge(found)
         if verify:
             found = self._verified(found, params, step=step)
         self._top = found
@@ -223,7 +223,7 @@ class Curvature:
         found, self.state[name] = meter.measure(params, self.state[name], self._random(step, name), *further)
         return found
 
-    def _judge(self, found: Eigenvalues, *, step: int) -> None:
+    def _judge(self, found: Eigenvalues) -> None:
         """Note that the sharpness was not found, or that an eigenvalue that was not followed has become the largest."""
         if not found.converged and math.isfinite(found.values[0]):
             message = (
@@ -231,7 +231,7 @@ class Curvature:
                 f"{found.values[0]:.6g} with an estimated error of {found.errors[0]:.2g}. Raise measure.max_hvps or measure.tolerance."
             )
             self._news.append(("warning", message))
-        elif found.converged and step > 0 and found.known < UNFOLLOWED:
+        elif found.converged and found.known < UNFOLLOWED:
             message = (
                 f"Another eigenvalue overtook: {found.known:.0%} of the new top eigenvector lies along those followed so far. "
                 "The last values before it may be too low."

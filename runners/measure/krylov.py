@@ -43,7 +43,8 @@ class EigenResult(NamedTuple):
     num_products: Int[Array, ""]
     converged: Bool[Array, ""]
     known: Float[Array, ""]
-    """Share of the top eigenvector's square that lies along the start's vectors: near 0 when it is one that they did not know."""
+    """Share of the top eigenvector's square that lies along the start's vectors: near 0 when it is one that they did not know.
+    1 without a start."""
     start: Float[Array, "kept dim"]
     """What the next measurement starts from."""
 
@@ -161,7 +162,7 @@ class _Solver:
             errors=search.errors,
             num_products=search.num_products,
             converged=search.done & search.finite,
-            known=jnp.sum((jax.vmap(_unit)(self.start) @ search.basis[0]) ** 2),
+            known=jnp.where(self.is_cold, 1, jnp.sum((jax.vmap(_unit)(self.start) @ search.basis[0]) ** 2)),
             start=jnp.where(search.finite, self.next_start(search), self.start),
         )
 

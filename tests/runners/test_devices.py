@@ -72,16 +72,28 @@ def sit(folder, spec):
 
 
 def quick(runs):
-    """What each computation that goes through examples gives and costs; a run; on several devices also one that is resumed."""
+    """What a few computations that go through examples give and cost."""
+    compute(runs, ("hessian in chunks", "ntk from probes", "update", "evaluation"))
+
+
+def thorough(runs):
+    """That of all; runs of the specs that measure much; a short run, on several devices also one that is resumed."""
+    compute(runs, None)
     with dense.double_precision():
-        programs = {name: (Program(function, *arguments), arguments) for name, (function, *arguments) in computations().items()}
-        found = {name: told(*pair) for name, pair in programs.items()}
-        (runs / "found.json").write_text(json.dumps(found))
+        for name, spec in SPECS.items():
+            sit(RunFolder(runs / name), spec)
         sit(RunFolder(runs / "whole"), SHORT)
         if jax.device_count() > 1:
             shutil.copytree(runs / "whole", runs / "resumed")
             shutil.rmtree(runs / "resumed" / "checkpoints" / "6")
             sit(RunFolder(runs / "resumed"), SHORT)
+
+
+def compute(runs, names):
+    with dense.double_precision():
+        chosen = {name: computation for name, computation in computations().items() if names is None or name in names}
+        programs = {name: (Program(function, *arguments), arguments) for name, (function, *arguments) in chosen.items()}
+        (runs / "found.json").write_text(json.dumps({name: told(*pair) for name, pair in programs.items()}))
 
 
 def told(program, arguments):
@@ -123,13 +135,6 @@ def computations():
     }
 
 
-def every_quantity(runs):
-    """A run of each of the specs that measure much."""
-    with dense.double_precision():
-        for name, spec in SPECS.items():
-            sit(RunFolder(runs / name), spec)
-
-
 def on_one_and_several(function, tmp_path_factory):
     """Folders with what the function leaves on one device and on several."""
     folders = [tmp_path_factory.mktemp("devices") for _ in range(2)]
@@ -147,8 +152,19 @@ def started(function, folder, count):
 
 
 @pytest.fixture(scope="module")
-def both(tmp_path_factory):
+def few(tmp_path_factory):
     return on_one_and_several(quick, tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory):
+    return on_one_and_several(thorough, tmp_path_factory)
+
+
+@pytest.fixture(params=["few", pytest.param("both", marks=pytest.mark.slow)])
+def computed(request):
+    """What was computed on one device and on several, by name."""
+    return [json.loads((runs / "found.json").read_text()) for runs in request.getfixturevalue(request.param)]
 
 
 def lines(folder):
@@ -177,16 +193,16 @@ def is_left_over(key):
     return key.endswith(("error", "errors", "residual"))
 
 
-def test_what_goes_through_examples_gives_the_same_on_several_devices(both):
-    one, several = (json.loads((runs / "found.json").read_text()) for runs in both)
+def test_what_goes_through_examples_gives_the_same_on_several_devices(computed):
+    one, several = computed
 
     for name, found in one.items():
         wanted = np.asarray(found["values"])
         np.testing.assert_allclose(several[name]["values"], wanted, rtol=0, atol=dense.ROUNDING * np.linalg.norm(wanted), err_msg=name)
 
 
-def test_each_device_does_its_share_of_the_work(both):
-    one, several = (json.loads((runs / "found.json").read_text()) for runs in both)
+def test_each_device_does_its_share_of_the_work(computed):
+    one, several = computed
 
     # The compiler counts a loop's body once, and groups of examples are shared out whole, turns of a loop.
     shares = {name: several[name]["operations"] / one[name]["operations"] for name in one if name != "ntk from probes"}
@@ -195,12 +211,14 @@ def test_each_device_does_its_share_of_the_work(both):
     assert {name: share for name, share in shares.items() if not 0.25 < share < 0.5} == {}
 
 
+@pytest.mark.slow
 def test_a_run_on_several_devices_leaves_the_log_of_one(both):
     one, several = (measured(runs / "whole") for runs in both)
 
     close(several, one)
 
 
+@pytest.mark.slow
 def test_a_run_on_several_devices_resumes_bit_for_bit(both):
     whole, resumed = (measured(both[1] / name) for name in ("whole", "resumed"))
 
@@ -208,13 +226,14 @@ def test_a_run_on_several_devices_resumes_bit_for_bit(both):
     assert resumed == whole
 
 
+@pytest.mark.slow
 def test_the_header_says_how_many_devices_compute(both):
     assert [lines(runs / "whole")[0]["device"] for runs in both] == ["cpu", f"{COUNT} x cpu"]
 
 
 @pytest.mark.slow
-def test_the_number_of_devices_shows_in_no_quantity(tmp_path_factory):
-    one, several = on_one_and_several(every_quantity, tmp_path_factory)
+def test_the_number_of_devices_shows_in_no_quantity(both):
+    one, several = both
 
     compared = [line for name in SPECS for line in measured(one / name)]
     assert {line["kind"] for line in compared} == {*SERIES_KINDS}
