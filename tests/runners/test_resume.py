@@ -183,7 +183,7 @@ def test_every_quantity_that_starts_from_the_last_measurement_resumes_bit_for_bi
 
 
 def test_a_killed_process_resumes_bit_for_bit(tmp_path):
-    asked = spec(OPTIMIZERS["adam"])
+    asked = spec(OPTIMIZERS["heavy ball"])
     whole, cut_off = make(tmp_path, "whole", asked), make(tmp_path, "cut-off", asked)
     finish(whole)
 
