@@ -456,7 +456,8 @@ async def test_the_follower_thread_delivers_and_ends_with_the_app(run):
     app = EosApp(filled(run).folder, poll_seconds=0.05, clock=lambda: NOW)
     async with app.run_test(size=(120, 40)) as pilot:
         while app.snapshot is None:
-            shown = await settled(pilot)
+            await pilot.pause()
+        shown = await settled(pilot)
 
     assert "step 1,860 of 3,000" in shown
 
