@@ -50,7 +50,7 @@ class Solver(ABC):
         self.dim = preset.model.num_params
         self.start = np.random.default_rng(0).standard_normal(self.dim, dtype=np.float32)
 
-    def begin(self, params: PyTree[Array]) -> None:  # noqa: B027
+    def begin(self, params: PyTree[Array]) -> None:  # noqa: B027 - a hook, which most do without
         """What is done once at the beginning of a phase, untimed."""
 
     @abstractmethod

@@ -99,7 +99,7 @@ def largest_eigenvalues(
     next lower one when it is near: it has to be good as well, since it may be the one that comes out on top. Without a start
     all that will be kept have to be found as well, to a residual of `NEAR` tolerances: a random vector may have next to nothing
     of the top eigenvector, and the second value then passes for the first. On digits that happened in 8 of 240 solves (errors up
-    to 2 %), and in none of 360 with this rule, which takes 25 to 45 products there.
+    to 2 %), and in none of 360 with this rule, which takes 20 to 45 products there.
 
     A start that is orthogonal to an eigenvector that has meanwhile become the largest cannot see it, whatever is added
     from its own residuals. So a random vector of norm `REFRESH` is added to the last vector that is kept; what is kept are
