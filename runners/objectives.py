@@ -68,15 +68,20 @@ class Objective:
         p = jax.nn.softmax(outputs)
         return (identity - p[:, :, None]) * jnp.sqrt(p)[:, None, :]
 
+    @functools.partial(jax.jit, static_argnums=0)
     def penalty(self, params: PyTree[Float[Array, "..."]]) -> Float[Array, ""]:
         """The weight-decay term (weight_decay / 2) |params|^2."""
-        squares = [jnp.sum(leaf**2) for leaf in jax.tree.leaves(params)]
+        leaves = jax.tree.leaves(params)
+        if not self.weight_decay:
+            return jnp.zeros((), leaves[0].dtype)
+        squares = [jnp.sum(leaf**2) for leaf in leaves]
         return 0.5 * self.weight_decay * sum(squares[1:], start=squares[0])
 
     def loss(self, apply: Apply, params: PyTree[Float[Array, "..."]], x: Shaped[Array, "examples *input"], y: Targets) -> Float[Array, ""]:
         """What is minimised: mean of `example_losses` plus `penalty`."""
         data_loss = jnp.mean(self.example_losses(apply(params, x), y))
-        return data_loss + self.penalty(params) if self.weight_decay else data_loss
+        loss: Array = data_loss + self.penalty(params)
+        return loss
 
     def accuracy(
         self, outputs: Float[Array, "examples outputs"], targets: Targets, counted: Bool[Array, " examples"] | None = None

@@ -9,6 +9,7 @@ from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
 Product: TypeAlias = Callable[[Float[Array, " dim"]], Float[Array, " dim"]]
@@ -77,7 +78,7 @@ class _Search(NamedTuple):
 
 def no_start(dim: int, k: int, *, dtype: jnp.dtype) -> Float[Array, "kept dim"]:
     """What the first measurement starts from: zeros, which the solver replaces by random vectors."""
-    return jnp.zeros((min(k + GUARD_VECTORS, dim), dim), dtype)
+    return jnp.asarray(np.zeros((min(k + GUARD_VECTORS, dim), dim), dtype))  # jnp.zeros would be a program of its own
 
 
 def largest_eigenvalues(
