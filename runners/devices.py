@@ -74,13 +74,19 @@ def mapped(function: Callable[[Any], Tree], examples: Any, *, batch_size: int | 
     Args:
         function: Of one example; its values may be any pytree of arrays.
         examples: Arrays with the examples along their first axis.
-        batch_size: Examples at a time, on each device; None for one.
+        batch_size: The most examples at a time, on each device; None for one. Batches are equal: for a smaller last one the function
+            would be traced and compiled again.
     """
-    if count() == 1:
-        found: Tree = jax.lax.map(function, examples, batch_size=batch_size)
-        return found
     num_examples = len(jax.tree.leaves(examples)[0])
-    whole = jax.tree.map(lambda array: filled(array, rounded(num_examples)), examples)
+    share = rounded(num_examples) // count()
+    if batch_size is not None:
+        batches = -(-share // batch_size)
+        batch_size = -(-share // batches)
+        share = batches * batch_size
+    whole = jax.tree.map(lambda array: filled(array, count() * share), examples)
+    if count() == 1:
+        found: Tree = jax.tree.map(lambda array: array[:num_examples], jax.lax.map(function, whole, batch_size=batch_size))
+        return found
     parts = divided(jax.tree.map(lambda array: array.reshape(count(), -1, *array.shape[1:]), whole))
     values = jax.vmap(lambda part: jax.lax.map(function, part, batch_size=batch_size))(parts)
     gathered = jax.lax.with_sharding_constraint(values, everywhere())

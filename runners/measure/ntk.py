@@ -16,26 +16,31 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Key, PyTree, Shaped
 
 from runners import devices
-from runners.measure import krylov, operators
+from runners.measure import example_gradients, krylov, operators
 from runners.measure.eigenvalues import Accuracy
+from runners.measure.example_gradients import Formed
 from runners.measure.krylov import EigenResult
 from runners.measure.operators import Problem, full_precision
 from runners.programs import Program
 
+EXACT_OUTPUTS = 32
+"""`auto` computes the trace exactly, by layer, up to so many outputs."""
 EXACT_ENTRIES = 10**8
-"""`auto` computes the trace exactly while the Jacobian of all examples and outputs has at most so many entries: about a
-quarter of a second on two cores."""
+"""`auto` forms the Jacobian of all examples and outputs while it has at most so many entries: about a quarter of a second on two
+cores."""
 GROUP = 32
-"""Examples that share a probe, at most. The standard error grows with the root of their number; fewer cost more, since each group
-writes and reads a parameter gradient for each probe. On cifar10-fc-tanh (two busy cores, 4 probes) 64, 32 and 16 took 2.9, 2.8
-and 2.8 to 9.7 gradients and left 0.72, 0.53 and 0.37 %; single examples took 30 and left 0.1 %."""
+"""Examples that share a probe, at most, where gradients have to be formed. The standard error grows with the root of their number;
+fewer cost more, since each group writes and reads a parameter gradient for each probe."""
 GROUPED_OUTPUTS = 512
 """Outputs, of all examples, that there are at least for each example in a group: few examples form smaller groups."""
 PROBED_ENTRIES = 2 * 10**9
-"""Where the norms are wanted and the probes of single examples have no more entries, no examples share a probe."""
-JACOBIAN_BYTES = 2**20
-"""Memory for the parameter gradients that stand at one time. What fits the cache is fastest: on digits (1 MB an example) one
-at a time took 0.95 s where 64 at a time took 3.2 s."""
+"""Where the norms are wanted and the gradients of single examples' probes have no more entries, no examples share a probe."""
+GRADIENT_BYTES = 2**20
+"""Memory for the gradients that stand at one time. What fits the cache is fastest: on digits (1 MB an example) one at a time
+took 0.95 s where 64 at a time took 3.2 s."""
+LAYER_BYTES = 2**24
+"""Memory for what stands of the examples that are taken layer by layer at one time. On two cores 1 to 64 MiB took the same time;
+a GPU needs many examples."""
 NORM_PROBES = 16
 """Random probes for |G|_F^2."""
 
@@ -79,33 +84,45 @@ class Method:
 
     group: int | None
     """Examples that share a probe; None when no probe is drawn."""
+    by_layer: bool = False
+    """Whether it takes no gradients of the size of the parameters."""
 
     def __str__(self) -> str:
         """As the log has it."""
-        if self.group is None:
-            return "exact"
-        return "hutchinson per example" if self.group == 1 else f"hutchinson in groups of {self.group}"
+        name = "exact" if self.group is None else "hutchinson per example"
+        if self.by_layer:
+            return f"{name}, by layer"
+        return name if self.group in (None, 1) else f"hutchinson in groups of {self.group}"
 
 
 def choose_method(
-    asked: Asked, *, num_examples: int, outputs: int, num_params: int, num_probes: int, chunk_size: int, with_norms: bool
+    asked: Asked,
+    *,
+    num_examples: int,
+    outputs: int,
+    num_params: int,
+    num_probes: int,
+    chunk_size: int,
+    with_norms: bool,
+    by_layer: bool,
 ) -> Method:
     """How the trace is computed, by what it costs.
 
     Args:
-        asked: auto is exact where that costs little, or no more parameter gradients than the probes.
+        asked: auto is exact where that costs little, or no more gradients than the probes.
         num_examples: n.
         outputs: C, the gradients an example that the exact trace takes.
         num_params: Numbers in a gradient.
         num_probes: The gradients a group that its probes take.
         chunk_size: The most examples in one pass, and so in a group.
         with_norms: Whether the examples' own norms are wanted, for which probes have to be their own.
+        by_layer: Whether the model can be taken layer by layer, so that examples cost no more each than in groups.
     """
     entries = num_examples * num_params
     size = max(1, min(GROUP, chunk_size, num_examples * outputs // GROUPED_OUTPUTS))
-    group = 1 if with_norms and entries * num_probes <= PROBED_ENTRIES else size
-    is_cheap = entries * outputs <= EXACT_ENTRIES or outputs * group <= num_probes
-    return Method(None if asked == "exact" or (asked == "auto" and is_cheap) else group)
+    group = 1 if by_layer or (with_norms and entries * num_probes <= PROBED_ENTRIES) else size
+    is_cheap = entries * outputs <= EXACT_ENTRIES or outputs * group <= num_probes or (by_layer and outputs <= EXACT_OUTPUTS)
+    return Method(None if asked == "exact" or (asked == "auto" and is_cheap) else group, by_layer)
 
 
 class _Found(NamedTuple):
@@ -143,6 +160,7 @@ class NtkMeter:
             with_norms: Whether the norms are wanted as well.
         """
         flat = jax.eval_shape(lambda params: ravel_pytree(params)[0], params)
+        by_layer = example_gradients.by_layer(problem.apply, params, x)
         self._outputs = jax.eval_shape(problem.apply, params, x).shape[1]
         self.method = choose_method(
             method,
@@ -152,14 +170,15 @@ class NtkMeter:
             num_probes=num_probes,
             chunk_size=problem.chunk_size,
             with_norms=with_norms,
+            by_layer=by_layer is not None,
         )
+        self._gradients = by_layer or Formed(problem.apply, flat.size)
         self._x = x
         self._problem = problem
         self._num_probes = num_probes
         self._num_eigenvalues = min(num_eigenvalues, flat.size)
         self._accuracy = accuracy
         self._has_norms = with_norms and self.method.group in (None, 1)
-        self._gradients = max(1, JACOBIAN_BYTES // (flat.size * flat.dtype.itemsize))
         self.start = krylov.no_start(flat.size, max(self._num_eigenvalues, 1), dtype=flat.dtype)
         self.program = Program(self._measure, params, x, self.start, jax.eval_shape(jax.random.key, 0))
 
@@ -214,7 +233,7 @@ class NtkMeter:
     def _measure(self, params: Params, x: Array, start: Array, key: Key[Array, ""]) -> _Found:
         key_eigen, key_trace, key_norm = jax.random.split(key, 3)
         eigen = self._eigen(params, x, start, key_eigen) if self._num_eigenvalues else None
-        if not self._has_norms and self.method.group is not None:
+        if self.method.group not in (None, 1):
             return _Found(eigen, *self._groups(params, x, key_trace), norms=None)
         trace, sem, examples = self._examples(params, x, key_trace)
         if not self._has_norms:
@@ -233,20 +252,21 @@ class NtkMeter:
 
     def _examples(self, params: Params, x: Array, key: Key[Array, ""]) -> tuple[Array, Array, Array]:
         """Trace, its standard error, and mean_i |G_i|_F^2, from each example's Jacobian or probes of it."""
-        flat, unravel = ravel_pytree(params)
 
         def gram(x: Array, key: Key[Array, ""] | None = None) -> Array:
-            outputs, pullback = jax.vjp(lambda w: self._problem.apply(unravel(w), x[None])[0], flat)
+            outputs, gram_of = self._gradients(params, x)
             root = self._problem.objective.output_hessian_root(outputs[None])[0]
             if key is not None:
-                root = root @ jax.random.rademacher(key, (len(outputs), self._num_probes), flat.dtype)
-            rows: Array = jax.vmap(lambda u: pullback(u)[0])(root.T)
-            return rows @ rows.T
+                root = root @ jax.random.rademacher(key, (len(outputs), self._num_probes), root.dtype)
+            return gram_of(root.T)
 
         is_exact = self.method.group is None
         examples = (x,) if is_exact else (x, jax.random.split(key, len(x)))
-        rows = self._outputs if is_exact else self._num_probes
-        grams = devices.mapped(lambda example: gram(*example), examples, batch_size=max(1, min(len(x), self._gradients // rows)))
+        numbers = self._gradients.numbers(self._outputs if is_exact else self._num_probes)
+        memory = LAYER_BYTES if self.method.by_layer else GRADIENT_BYTES
+        most = devices.rounded(self._problem.chunk_size) // devices.count()
+        size = max(1, min(most, memory // (numbers * jax.tree.leaves(params)[0].dtype.itemsize)))
+        grams = devices.mapped(lambda example: gram(*example), examples, batch_size=size)
         squares = jnp.diagonal(grams, axis1=1, axis2=2)
         if is_exact:
             return jnp.mean(jnp.sum(squares, axis=1)), jnp.zeros(()), jnp.mean(jnp.sum(grams**2, axis=(1, 2)))
@@ -269,8 +289,9 @@ class NtkMeter:
                 return jnp.asarray(sum(jnp.vdot(leaf, leaf) for leaf in jax.tree.leaves(pullback(u))))
 
             weighted = jnp.einsum("ncd,knd,n->knc", roots, signs, weights)
+            size = GRADIENT_BYTES // sum(leaf.nbytes for leaf in jax.tree.leaves(params))
             # None and not 1, which maps a batched function: that took 2.9 times as long on cifar10-fc-tanh.
-            found: Array = jax.lax.map(square, weighted, batch_size=self._gradients if self._gradients > 1 else None)
+            found: Array = jax.lax.map(square, weighted, batch_size=size if size > 1 else None)
             return found
 
         keys = jax.random.split(key, len(groups[0]))

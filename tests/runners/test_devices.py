@@ -112,9 +112,12 @@ def computations():
     loop = Loop(model, objective, optimizers.build(table), table)
     batches = {"batch_size": 7, "num_batches": 3, "with_replacement": True, "with_full_hessian": True}
 
-    def ntk(method):
+    def scaled(params, x):
+        return model.apply(jax.tree.map(lambda leaf: 2 * leaf, params), x)
+
+    def ntk(method, problem=chunked):
         options = {"num_probes": 2, "num_eigenvalues": 0, "accuracy": Accuracy(1e-3, 10), "with_norms": method == "exact"}
-        meter = NtkMeter(chunked, params, x=x, method=method, **options)
+        meter = NtkMeter(problem, params, x=x, method=method, **options)
         return (lambda params, x, key: meter._measure(params, x, meter.start, key)), params, x, key
 
     def update(params, x, y):
@@ -130,6 +133,7 @@ def computations():
         "batches": (lambda params, x, y, key: batch_sharpness(chunked, params, x=x, y=y, key=key, **batches), params, x, y, key),
         "ntk": ntk("exact"),
         "ntk from probes": ntk("hutchinson"),
+        "ntk of groups": ntk("hutchinson", Problem(scaled, objective, 18)),
         "update": (update, params, x, y),
         "evaluation": (lambda params, x, y: objectives._chunk_sums(objective, model.apply, params, x, y), params, x, y),
     }
@@ -205,7 +209,7 @@ def test_each_device_does_its_share_of_the_work(computed):
     one, several = computed
 
     # The compiler counts a loop's body once, and groups of examples are shared out whole, turns of a loop.
-    shares = {name: several[name]["operations"] / one[name]["operations"] for name in one if name != "ntk from probes"}
+    shares = {name: several[name]["operations"] / one[name]["operations"] for name in one if name != "ntk of groups"}
 
     # A quarter of the examples, rounded up, and what each device does for itself, such as drawing random numbers.
     assert {name: share for name, share in shares.items() if not 0.25 < share < 0.5} == {}
@@ -237,6 +241,6 @@ def test_the_number_of_devices_shows_in_no_quantity(both):
 
     compared = [line for name in SPECS for line in measured(one / name)]
     assert {line["kind"] for line in compared} == {*SERIES_KINDS}
-    assert {line["method"] for line in compared if line["kind"] == "ntk"} == {"exact", "hutchinson per example"}
+    assert {line["method"] for line in compared if line["kind"] == "ntk"} == {"exact, by layer", "hutchinson per example, by layer"}
     for name in SPECS:
         close(measured(several / name), measured(one / name))

@@ -7,10 +7,10 @@ import pytest
 from scipy import stats
 
 from runners import models, spec
-from runners.measure import ntk
+from runners.measure import example_gradients, ntk
 from runners.measure.eigenvalues import Accuracy
 from runners.measure.noise_kernel import Noise, kernel_norm, kernel_norm_error
-from runners.measure.ntk import EXACT_ENTRIES, GROUP, GROUPED_OUTPUTS, PROBED_ENTRIES, NtkMeter
+from runners.measure.ntk import EXACT_ENTRIES, EXACT_OUTPUTS, GROUP, GROUPED_OUTPUTS, PROBED_ENTRIES, NtkMeter
 from runners.objectives import Objective
 from tests.runners.measure import dense
 
@@ -73,10 +73,11 @@ def measured_in_groups(name, size):
     """A problem, the size of its groups, and the measurements of it from probes that the examples of a group share."""
     case = dense.named(name)
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(example_gradients, "by_layer", lambda *_: None)
         patch.setattr(ntk, "GROUP", size)
         patch.setattr(ntk, "GROUPED_OUTPUTS", 1)
         if size == len(case.x):
-            patch.setattr(ntk, "JACOBIAN_BYTES", 1)
+            patch.setattr(ntk, "GRADIENT_BYTES", 1)
         meter = made(case, method="hutchinson")
     return case, size, repeated(meter, case)
 
@@ -115,7 +116,7 @@ def test_the_exact_trace_is_that_of_the_explicit_jacobian(exact):
 
     assert found.trace == pytest.approx(np.trace(case.gauss_newton), rel=dense.ROUNDING)
     assert found.trace == pytest.approx(np.mean(np.trace(case.grams, axis1=1, axis2=2)), rel=dense.ROUNDING)
-    assert (found.method, found.sem, found.num_probes) == ("exact", None, 0)
+    assert (found.method, found.sem, found.num_probes) == ("exact, by layer", None, 0)
 
 
 def test_the_eigenvalues_are_the_largest_of_the_gauss_newton_matrix_and_of_the_ntk(exact):
@@ -175,7 +176,7 @@ def test_examples_own_probes_give_the_trace_on_average(per_example):
 
     found = traces(measurements)
 
-    assert measurements[0].method == "hutchinson per example"
+    assert measurements[0].method == "hutchinson per example, by layer"
     assert abs(found.mean() - np.trace(case.gauss_newton)) < SIGMAS * standard_error(found)
 
 
@@ -252,9 +253,9 @@ def covers(trace, measurements, *, freedom):
 # --- the method ---
 
 
-def chosen(asked="auto", *, num_examples, num_params, outputs=10, num_probes=4, chunk_size=10**6, with_norms=False):
+def chosen(asked="auto", *, num_examples, num_params, outputs=10, num_probes=4, chunk_size=10**6, with_norms=False, by_layer=False):
     sizes = {"chunk_size": chunk_size, "num_examples": num_examples, "num_params": num_params, "outputs": outputs, "num_probes": num_probes}
-    return str(ntk.choose_method(asked, **sizes, with_norms=with_norms))
+    return str(ntk.choose_method(asked, **sizes, with_norms=with_norms, by_layer=by_layer))
 
 
 def test_the_trace_is_exact_where_that_costs_little():
@@ -269,6 +270,13 @@ def test_the_trace_is_exact_where_it_takes_no_more_gradients_than_probes():
 
     assert chosen(num_examples=few, num_params=10**9, outputs=1, num_probes=3) == "exact"
     assert chosen(num_examples=few, num_params=10**9, outputs=1, num_probes=2) == "hutchinson in groups of 3"
+
+
+def test_the_trace_is_exact_by_layer_up_to_some_tens_of_outputs():
+    large = {"num_examples": 10_000, "num_params": 10**9, "by_layer": True}
+
+    assert chosen(outputs=EXACT_OUTPUTS, **large) == "exact, by layer"
+    assert chosen(outputs=EXACT_OUTPUTS + 1, **large) == "hutchinson per example, by layer"
 
 
 def test_few_examples_form_smaller_groups():
