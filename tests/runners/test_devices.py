@@ -115,7 +115,7 @@ def computations():
     def scaled(params, x):
         return model.apply(jax.tree.map(lambda leaf: 2 * leaf, params), x)
 
-    def ntk(method, problem=chunked):
+    def ntk(method, problem):
         options = {"num_probes": 2, "num_eigenvalues": 0, "accuracy": Accuracy(1e-3, 10), "with_norms": method == "exact"}
         meter = NtkMeter(problem, params, x=x, method=method, **options)
         return (lambda params, x, key: meter._measure(params, x, meter.start, key)), params, x, key
@@ -131,8 +131,8 @@ def computations():
         "gradient": (lambda params, x, y: operators.gradient(chunked, params, x=x, y=y), params, x, y),
         "loss along": (lambda params, x, y, v: loss_along(chunked, params, v, x=x, y=y)(one), params, x, y, v),
         "batches": (lambda params, x, y, key: batch_sharpness(chunked, params, x=x, y=y, key=key, **batches), params, x, y, key),
-        "ntk": ntk("exact"),
-        "ntk from probes": ntk("hutchinson"),
+        "ntk": ntk("exact", whole),
+        "ntk from probes": ntk("hutchinson", whole),
         "ntk of groups": ntk("hutchinson", Problem(scaled, objective, 18)),
         "update": (update, params, x, y),
         "evaluation": (lambda params, x, y: objectives._chunk_sums(objective, model.apply, params, x, y), params, x, y),

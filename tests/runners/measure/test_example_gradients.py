@@ -66,11 +66,11 @@ def einsums():
     def apply(params, x):
         heads = jnp.einsum("ntd,hed->nhte", x, params["heads"])
         mixed = jnp.einsum("nhte,hef->nthf", jnp.tanh(heads), params["batched"]) / params["scales"]
-        left = jnp.stack([params["left"] @ example.reshape(3, -1) for example in mixed])
+        left = jnp.stack([params["left"] @ example.reshape(4, 2) for example in mixed])
         return jnp.sum((left - params["shift"][:, None]) ** 3, axis=2)
 
-    shapes = {"heads": (2, 3, 4), "batched": (2, 3, 2), "scales": (2,), "left": (dense.OUTPUTS, 3), "shift": (dense.OUTPUTS,)}
-    return apply, {name: normal(*shape, mean=2.0) for name, shape in shapes.items()}, normal(2, 3, 4)
+    shapes = {"heads": (2, 3, 4), "batched": (2, 3, 4), "scales": (4,), "left": (dense.OUTPUTS, 4), "shift": (dense.OUTPUTS,)}
+    return apply, {name: normal(*shape, mean=2.0) for name, shape in shapes.items()}, normal(2, 1, 4)
 
 
 def activations():
@@ -178,6 +178,10 @@ def rounded(params, x):
     return jax.lax.dot(x.astype("float32"), params["w"].astype("float32")).astype(float)
 
 
+def accumulated(params, x):
+    return jax.lax.dot(x, params["w"], preferred_element_type="float32").astype(float)
+
+
 def told(params, x):
     jax.debug.callback(lambda total: None, x.sum())
     return x @ params["w"]
@@ -192,6 +196,7 @@ DECLINED = {
     "checkpointed": users_layers(jax.checkpoint(lambda params, x: jnp.tanh(x @ params["w"])), w=(4, 3)),
     "with a derivative of its own": users_layers(lambda params, x: doubled(x, params["w"]), w=(4, 3)),
     "in another precision": users_layers(rounded, w=(4, 3)),
+    "with a result in another precision": users_layers(accumulated, w=(4, 3)),
     "without the input": users_layers(lambda params, x: jnp.broadcast_to(params["w"], (len(x), 3)), w=(3,)),
     "with effects": users_layers(told, w=(4, 3)),
 }
