@@ -1,6 +1,6 @@
 """Inner products of the gradients of one example, and of many at a time under `vmap`.
 
-`formed` forms the gradients. `by_layer` goes through the operations of a model instead and avoids that where it can: the
+`Formed` forms the gradients. `ByLayer` goes through the operations of a model instead and avoids that where it can: the
 gradient in a weight W of a layer z = a W is sum_p a_p d_p^T over the P positions at which the layer is applied, with
 d = df/dz. A backward pass through the activations gives d, and two such gradients have the inner product
 sum_pq (a_p . a_q) (d_p . d'_q), for which nothing of the size of W is formed. Where there are too many positions for that, as
@@ -31,7 +31,7 @@ JITTED = ("jit", "pjit")
 VIEWS = ("reshape", "transpose", "squeeze", "broadcast_in_dim", "copy")
 """What may be done to a weight before its layer takes it: its numbers stay what they are."""
 LAYERS = ("dot_general", "conv_general_dilated", "add", "sub", "mul", "div")
-"""What a layer may do with a weight and an activation; others, as a scan over layers, are left to `formed`."""
+"""What a layer may do with a weight and an activation, its two operands."""
 
 Params: TypeAlias = PyTree[Float[Array, "..."]]
 Gram: TypeAlias = Callable[[Float[Array, "rows outputs"]], Float[Array, "rows rows"]]
@@ -240,15 +240,15 @@ def _uses(program: _Program) -> list[_Use] | None:
         elif name in VIEWS and len(step.operands) == 1:
             leaf, before = views[weights[0]]
             views[step.results[0]] = (leaf, (*before, step))
-        elif name in LAYERS and len(weights) == 1 and varying & set(step.operands):
+        elif name in LAYERS and varying & set(step.operands):
             uses.append(_use(program, step, weights[0], *views[weights[0]]))
             varying |= set(step.results)
         else:
             return None
     entered = [use.leaf for use in uses]
-    types = {program.avals[leaf].dtype for leaf in leaves} | {use.result.dtype for use in uses}
-    is_taken = len(set(entered)) == len(entered) and len(types) == 1 and program.output in varying and not program.has_effects
-    return uses if is_taken else None
+    types = {program.avals[leaf].dtype for leaf in leaves} | {array.dtype for use in uses for array in (use.other, use.result)}
+    is_known = len(set(entered)) == len(entered) and len(types) == 1 and program.output in varying
+    return uses if uses and is_known and not program.has_effects else None
 
 
 def _use(program: _Program, step: _Step, weight: int, leaf: int, views: tuple[_Step, ...]) -> _Use:

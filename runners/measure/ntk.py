@@ -24,7 +24,8 @@ from runners.measure.operators import Problem, full_precision
 from runners.programs import Program
 
 EXACT_OUTPUTS = 32
-"""`auto` computes the trace exactly, by layer, up to so many outputs."""
+"""`auto` computes the trace exactly, by layer, up to so many outputs: with 32 it took 2.7 gradients on cifar10-fc-tanh and 7 on
+cifar10-cnn, with 100 it took 9.5 and 25, where four probes take 0.8 and 1.4."""
 EXACT_ENTRIES = 10**8
 """`auto` forms the Jacobian of all examples and outputs while it has at most so many entries: about a quarter of a second on two
 cores."""
@@ -199,6 +200,8 @@ class NtkMeter:
         probes that all examples share (m = n) does not fall with n at all. For m = 1 two independent v and w also give
         |M_i|_F^2 = E (v^T M_i w)^2.
 
+        By layer the gradients of single examples are never formed whole, so that groups are for models alone that `by_layer` declines.
+
         Top eigenvectors are taken out for |G|_F^2 alone: for the trace each would cost a tangent pass, and small groups leave
         little to take (docs/benchmarks.md has the numbers).
 
@@ -210,9 +213,9 @@ class NtkMeter:
         Returns:
             The measurement, and what the next one starts from.
 
-        Cost: The products of the eigenvalues; a forward pass, and a backward pass for each example and output (exact) or each
-            probe, whose parameter gradients are formed one an example or one a group; for |G|_F^2 two gradients for each of
-            `NORM_PROBES` probes.
+        Cost: The products of the eigenvalues; a forward pass, and a backward pass for each output (exact) or each probe, by layer
+            through the activations, else with parameter gradients, one an example or one a group; for |G|_F^2 two gradients for
+            each of `NORM_PROBES` probes.
         """
         began = time.perf_counter()
         found = self.program(params, self._x, start, key)

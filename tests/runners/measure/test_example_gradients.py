@@ -81,6 +81,24 @@ def activations():
     return users(make, 4)
 
 
+@jax.custom_vjp
+def clipped(x):
+    return jnp.clip(x, -1, 1)
+
+
+clipped.defvjp(lambda x: (clipped(x), None), lambda _, cotangent: (cotangent,))
+
+
+def derivatives():
+    """Activations whose derivatives are not those of their values."""
+
+    def apply(params, x):
+        held = jax.lax.stop_gradient(x @ params["held"])
+        return (clipped(x @ params["clipped"]) * held) @ params["last"]
+
+    return apply, {"held": normal(4, 5), "clipped": normal(4, 5, seed=1), "last": normal(5, 3)}, normal(2, 4)
+
+
 TAKEN = {
     "mlp": lambda: built(spec.Mlp(width=WIDTH, depth=3, activation="relu"), 4),
     "every activation": activations,
@@ -91,6 +109,7 @@ TAKEN = {
     "many positions": lambda: positions(12),
     "convolutions of jax": convolutions,
     "weights in other places": einsums,
+    "derivatives of their own": derivatives,
 }
 
 
@@ -182,6 +201,10 @@ def accumulated(params, x):
     return jax.lax.dot(x, params["w"], preferred_element_type="float32").astype(float)
 
 
+def mixed(params, x):
+    return jax.lax.dot(x.astype("float32"), params["w"], preferred_element_type=float)
+
+
 def told(params, x):
     jax.debug.callback(lambda total: None, x.sum())
     return x @ params["w"]
@@ -197,7 +220,10 @@ DECLINED = {
     "with a derivative of its own": users_layers(lambda params, x: doubled(x, params["w"]), w=(4, 3)),
     "in another precision": users_layers(rounded, w=(4, 3)),
     "with a result in another precision": users_layers(accumulated, w=(4, 3)),
+    "nowhere": users_layers(lambda params, x: 2 * x[:, :3], w=(4, 3)),
     "without the input": users_layers(lambda params, x: jnp.broadcast_to(params["w"], (len(x), 3)), w=(3,)),
+    "with an activation in another precision": users_layers(mixed, w=(4, 3)),
+    "held": users_layers(lambda params, x: x @ jax.lax.stop_gradient(params["w"]), w=(4, 3)),
     "with effects": users_layers(told, w=(4, 3)),
 }
 
