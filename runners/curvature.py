@@ -79,7 +79,7 @@ class Curvature:
         """The most eigenvalues of G that are not zero."""
         self.is_per_output = objective.name == "mse" and self._num_outputs > 1
         """Whether K and its threshold are divided and multiplied by the number of outputs."""
-        self.state: dict[str, Array] = {}
+        self.state: dict[str, PyTree[Array]] = {}
         """What the next measurements start from; with the step it decides their every bit."""
         self.programs: list[Program[Any]] = []
         """What the measurements run."""

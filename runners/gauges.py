@@ -7,7 +7,7 @@ estimator of `measure/`, which knows nothing of records, with its record.
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -45,6 +45,8 @@ CRITICAL_TOLERANCE = 1 / 32
 """Relative error asked of the critical sharpness: about what its authors ask."""
 CRITICAL_PASSES = 40
 """Forward passes after which the search for the critical sharpness gives up."""
+State: TypeAlias = PyTree[Array]
+"""What one reading of a gauge leaves to the next."""
 
 
 class Setting(NamedTuple):
@@ -83,7 +85,7 @@ class Gauge(ABC):
 
     name: ClassVar[str]
     """The kind of its records, and with `_every` behind it the key in `[measure]`."""
-    start: Array
+    start: State
     """What the first reading starts from."""
     programs: tuple[Program[Any], ...]
     """What the readings run."""
@@ -100,7 +102,7 @@ class Gauge(ABC):
         self.programs = ()
 
     @abstractmethod
-    def read(self, at: At, start: Array) -> tuple[AnyMeasurement, Array]:
+    def read(self, at: At, start: State) -> tuple[AnyMeasurement, State]:
         """The record, and what the next reading starts from."""
 
 
@@ -120,11 +122,11 @@ class GaussNewtonGauge(Gauge):
             accuracy=setting.accuracy,
         )
         self.start = self._meter.start
-        vector = jax.eval_shape(lambda start: start[0], self.start)
+        vector = jax.eval_shape(lambda start: start.vectors[0], self._meter.start)
         self._along = Program(gauss_newton.along(setting.problem), setting.params, setting.x, vector)
         self.programs = (self._meter.program, self._along)
 
-    def read(self, at: At, start: Array) -> tuple[GaussNewtonRecord, Array]:
+    def read(self, at: At, start: State) -> tuple[GaussNewtonRecord, State]:
         """The record; the residual part's share where the sharpness has been measured at this step."""
         found, start = self._meter.measure(at.params, start, at.key)
         record = GaussNewtonRecord(step=at.step, time=at.time, num_examples=len(self.setting.x), **told(found))
@@ -148,7 +150,7 @@ class LayersGauge(Gauge):
         self.start = self._meter.start
         self.programs = (self._meter.program,)
 
-    def read(self, at: At, start: Array) -> tuple[LayersRecord, Array]:
+    def read(self, at: At, start: State) -> tuple[LayersRecord, State]:
         """The record."""
         found, start = self._meter.measure(at.params, start, at.key)
         record = LayersRecord(
@@ -177,7 +179,7 @@ class GradientGauge(Gauge):
         self._program = Program(self._measure, setting.params, setting.x, setting.y, vectors, self.start)
         self.programs = (self._program,)
 
-    def read(self, at: At, start: Array) -> tuple[GradientRecord, Array]:
+    def read(self, at: At, start: State) -> tuple[GradientRecord, State]:
         """The record; the search for the critical learning rate starts from the last one, at first from the optimizer's."""
         began = time.perf_counter()
         if at.sharpness is None:
@@ -223,7 +225,7 @@ class HessianTraceGauge(Gauge):
         self._program = Program(self._measure, setting.params, setting.x, setting.y, jax.eval_shape(jax.random.key, 0))
         self.programs = (self._program,)
 
-    def read(self, at: At, start: Array) -> tuple[HessianTraceRecord, Array]:
+    def read(self, at: At, start: State) -> tuple[HessianTraceRecord, State]:
         """The record; every reading draws vectors of its own."""
         began = time.perf_counter()
         found = self._program(at.params, self.setting.x, self.setting.y, at.key)
@@ -255,7 +257,7 @@ class DensityGauge(Gauge):
         self._program = Program(self._measure, setting.params, setting.x, setting.y, jax.eval_shape(jax.random.key, 0))
         self.programs = (self._program,)
 
-    def read(self, at: At, start: Array) -> tuple[DensityRecord, Array]:
+    def read(self, at: At, start: State) -> tuple[DensityRecord, State]:
         """The record; every reading draws vectors of its own."""
         began = time.perf_counter()
         found = self._program(at.params, self.setting.x, self.setting.y, at.key)
@@ -300,7 +302,7 @@ class BatchSharpnessGauge(Gauge):
         self._program = Program(self._measure, setting.params, setting.x, setting.y, jax.eval_shape(jax.random.key, 0), buffer)
         self.programs = (self._program,)
 
-    def read(self, at: At, start: Array) -> tuple[BatchSharpnessRecord, Array]:
+    def read(self, at: At, start: State) -> tuple[BatchSharpnessRecord, State]:
         """The record; every reading draws batches of its own."""
         began = time.perf_counter()
         buffer = None if self._shares is None else at.velocity()

@@ -14,7 +14,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Key, PyTree, Shaped
 
 from runners.measure import krylov
-from runners.measure.krylov import EigenResult, Product
+from runners.measure.krylov import EigenResult, Product, Start
 from runners.programs import Program
 
 METHOD = "warm-started Lanczos, full reorthogonalisation, stopped on the residual"
@@ -89,9 +89,7 @@ class EigenMeter:
         self.start = krylov.no_start(flat.size, top_k, dtype=flat.dtype)
         self.program = Program(self._solve, params, *self._data, self.start, jax.eval_shape(jax.random.key, 0), *further)
 
-    def measure(
-        self, params: Params, start: Float[Array, "kept dim"], key: Key[Array, ""], *further: Any
-    ) -> tuple[Eigenvalues, Float[Array, "kept dim"]]:
+    def measure(self, params: Params, start: Start, key: Key[Array, ""], *further: Any) -> tuple[Eigenvalues, Start]:
         """The largest signed eigenvalues at these parameters.
 
         Args:
@@ -119,7 +117,7 @@ class EigenMeter:
         )
         return eigenvalues, found.start
 
-    def _solve(self, params: Params, x: Array, y: Array, start: Array, key: Key[Array, ""], *further: Any) -> EigenResult:
+    def _solve(self, params: Params, x: Array, y: Array, start: Start, key: Key[Array, ""], *further: Any) -> EigenResult:
         return krylov.largest_eigenvalues(
             self._operator(params, x, y, *further),
             start,

@@ -12,11 +12,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Bool, Float, Key, PyTree, Shaped
+from jaxtyping import Array, Bool, Key, PyTree, Shaped
 
 from runners.measure import krylov, operators
 from runners.measure.eigenvalues import Accuracy, Params
-from runners.measure.krylov import EigenResult
+from runners.measure.krylov import EigenResult, Start
 from runners.measure.operators import Problem
 from runners.programs import Program
 
@@ -80,12 +80,11 @@ class LayersMeter:
         self._accuracy = accuracy
         flat = jax.eval_shape(lambda params: ravel_pytree(params)[0], params)
         one = krylov.no_start(flat.size, 1, dtype=flat.dtype)
-        self.start = jnp.zeros((len(named), *one.shape), one.dtype)
+        self.start = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (len(named), *leaf.shape)), one)
+        """One for each block, along a first axis."""
         self.program = Program(self._solve, params, *self._data, self._masks, self.start, jax.eval_shape(jax.random.key, 0))
 
-    def measure(
-        self, params: Params, start: Float[Array, "groups kept dim"], key: Key[Array, ""]
-    ) -> tuple[LayerSharpness, Float[Array, "groups kept dim"]]:
+    def measure(self, params: Params, start: Start, key: Key[Array, ""]) -> tuple[LayerSharpness, Start]:
         """The largest eigenvalue of each block at these parameters; 0 for a block without a positive one.
 
         The solver runs on the whole space with v -> mask * H (mask * v), which has the block's eigenvalues and zeros.
@@ -111,10 +110,10 @@ class LayersMeter:
         )
         return sharpness, found.start
 
-    def _solve(self, params: PyTree[Array], x: Array, y: Array, masks: Array, start: Array, key: Key[Array, ""]) -> EigenResult:
+    def _solve(self, params: PyTree[Array], x: Array, y: Array, masks: Array, start: Start, key: Key[Array, ""]) -> EigenResult:
         _, product = operators.hessian(self._problem, params, x=x, y=y)
 
-        def block(mask: Array, start: Array, key: Key[Array, ""]) -> EigenResult:
+        def block(mask: Array, start: Start, key: Key[Array, ""]) -> EigenResult:
             return krylov.largest_eigenvalues(
                 lambda v: jnp.where(mask, product(jnp.where(mask, v, 0)), 0),
                 start,

@@ -19,7 +19,7 @@ from runners import devices
 from runners.measure import example_gradients, krylov, operators
 from runners.measure.eigenvalues import Accuracy
 from runners.measure.example_gradients import Formed
-from runners.measure.krylov import EigenResult
+from runners.measure.krylov import EigenResult, Start
 from runners.measure.operators import Problem, full_precision
 from runners.programs import Program
 
@@ -183,7 +183,7 @@ class NtkMeter:
         self.start = krylov.no_start(flat.size, max(self._num_eigenvalues, 1), dtype=flat.dtype)
         self.program = Program(self._measure, params, x, self.start, jax.eval_shape(jax.random.key, 0))
 
-    def measure(self, params: Params, start: Float[Array, "kept dim"], key: Key[Array, ""]) -> tuple[Ntk, Float[Array, "kept dim"]]:
+    def measure(self, params: Params, start: Start, key: Key[Array, ""]) -> tuple[Ntk, Start]:
         """Trace, eigenvalues and norms of G.
 
         exact: tr G = mean_i tr M_i from all rows of S_i^T J_i, with M_i = S_i^T J_i J_i^T S_i the C x C matrix of one example.
@@ -233,7 +233,7 @@ class NtkMeter:
         return result, found.eigen.start if found.eigen else start
 
     @full_precision
-    def _measure(self, params: Params, x: Array, start: Array, key: Key[Array, ""]) -> _Found:
+    def _measure(self, params: Params, x: Array, start: Start, key: Key[Array, ""]) -> _Found:
         key_eigen, key_trace, key_norm = jax.random.split(key, 3)
         eigen = self._eigen(params, x, start, key_eigen) if self._num_eigenvalues else None
         if self.method.group not in (None, 1):
@@ -243,7 +243,7 @@ class NtkMeter:
             return _Found(eigen, trace, sem, norms=None)
         return _Found(eigen, trace, sem, norms=(*self._frobenius(params, x, eigen=eigen, key=key_norm), examples))
 
-    def _eigen(self, params: Params, x: Array, start: Array, key: Key[Array, ""]) -> EigenResult:
+    def _eigen(self, params: Params, x: Array, start: Start, key: Key[Array, ""]) -> EigenResult:
         return krylov.largest_eigenvalues(
             operators.gauss_newton(self._problem, params, x=x),
             start,

@@ -27,7 +27,9 @@ def solve(operator, start, key, *, k, tolerance, max_products):
 
 def largest(operator, *, k=1, tolerance=1e-4, max_products=300, start=None, seed=0):
     first = krylov.no_start(len(operator), k, dtype=operator.dtype)
-    return solve(operator, first if start is None else start, jax.random.key(seed), k=k, tolerance=tolerance, max_products=max_products)
+    if start is not None:
+        first = start if isinstance(start, krylov.Start) else first._replace(vectors=start)
+    return solve(operator, first, jax.random.key(seed), k=k, tolerance=tolerance, max_products=max_products)
 
 
 @pytest.fixture
@@ -109,7 +111,7 @@ def test_an_operator_that_is_not_finite_ends_the_solve_and_leaves_the_start_as_i
     assert not found.converged
     assert np.isnan(found.values).all()
     assert found.num_products < 10
-    np.testing.assert_array_equal(found.start, basis[:3])
+    np.testing.assert_array_equal(found.start.vectors, basis[:3])
 
 
 def test_it_gives_up_after_max_products_and_says_so():
@@ -152,11 +154,78 @@ def test_an_eigenvector_that_overtakes_is_found_from_a_start_orthogonal_to_it():
 
     first = largest(operator, start=start, tolerance=1e-3)
     found = first
-    for measurement in range(30):
+    for measurement in range(30 * (1 + krylov.TRUSTED)):
         found = largest(operator, start=found.start, tolerance=1e-3, seed=measurement)
 
     np.testing.assert_allclose(first.values, 3, rtol=1e-3)
     np.testing.assert_allclose(found.values, 4, rtol=1e-3)
+
+
+def drifting(spectrum, *, times):
+    """The operators of so many measurements, each a little off the last one, and their largest eigenvalues."""
+    operator, _ = matrix(spectrum, dtype=np.float64)
+    noise = np.random.default_rng(1).standard_normal(operator.shape)
+    operators = [operator + 1e-3 * time * (noise + noise.T) for time in range(times)]
+    return [one.astype(np.float32) for one in operators], [np.linalg.eigvalsh(one)[-1] for one in operators]
+
+
+def test_while_the_next_value_was_far_one_or_two_products_do_and_the_rest_is_looked_at_every_few_times():
+    operators, exact = drifting(INDEFINITE, times=2 * krylov.TRUSTED + 3)
+
+    found = [largest(operators[0], tolerance=1e-3)]
+    for operator in operators[1:]:
+        found.append(largest(operator, start=found[-1].start, tolerance=1e-3, seed=len(found)))
+
+    np.testing.assert_allclose([one.values[0] for one in found], exact, rtol=1e-3)
+    assert all(abs(one.values[0] - value) <= one.errors[0] + 60 * 10 * SINGLE for one, value in zip(found, exact, strict=True))
+    assert [int(one.start.age) for one in found] == [*range(krylov.TRUSTED + 1), *range(krylov.TRUSTED + 1), 0]
+    assert all((one.num_products <= 2) == (one.start.age > 0) for one in found[1:])
+
+
+@pytest.mark.parametrize("spectrum", [np.array([3.0, 2.99, *INDEFINITE[2:]]), np.array([3.0, 2.99, 2.98, *INDEFINITE[3:]])], ids=["2", "3"])
+def test_where_the_next_value_is_near_it_is_looked_at_every_time(spectrum):
+    operators, exact = drifting(spectrum, times=8)
+
+    found = [largest(operators[0], tolerance=1e-3)]
+    for operator in operators[1:]:
+        found.append(largest(operator, start=found[-1].start, tolerance=1e-3, seed=len(found)))
+
+    np.testing.assert_allclose([one.values[0] for one in found], exact, rtol=1e-3)
+    assert [int(one.start.age) for one in found] == [0] * 8
+
+
+def test_a_value_that_moved_far_is_not_held_against_where_the_next_one_was():
+    operator, basis = matrix(INDEFINITE)
+    first = largest(operator, tolerance=1e-3)
+    crossed = operator - 0.2 * np.outer(basis[0], basis[0]) + 0.35 * np.outer(basis[1], basis[1])
+
+    found = largest(crossed, start=first.start, tolerance=1e-3)
+
+    np.testing.assert_allclose(found.values, 2.85, rtol=1e-3)
+    assert found.known > 0.9
+
+
+def test_several_values_are_trusted_together():
+    operators, _ = drifting(INDEFINITE, times=2)
+    first = largest(operators[0], k=2, tolerance=1e-3)
+
+    found = largest(operators[1], k=2, start=first.start, tolerance=1e-3)
+
+    np.testing.assert_allclose(found.values, np.linalg.eigvalsh(np.float64(operators[1]))[:-3:-1], rtol=1e-3)
+    assert found.num_products <= 4
+    assert int(found.start.age) == 1
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_start_that_is_far_from_any_eigenvector_is_taken_to_say_nothing(seed):
+    operator, _ = matrix(INDEFINITE)
+    vectors = jnp.asarray(np.random.default_rng(seed).standard_normal((3, DIM)), jnp.float32)
+
+    found = largest(operator, start=vectors, tolerance=1e-2, seed=seed)
+
+    second = np.float64(found.start.vectors[1])
+    np.testing.assert_allclose(found.values, 3, rtol=1e-2)
+    np.testing.assert_allclose(second @ np.float64(operator) @ second, 2.5, rtol=1e-2)
 
 
 def test_the_same_start_and_key_give_the_same_bits():

@@ -72,4 +72,4 @@ def test_what_one_measurement_leaves_saves_the_next_one_products():
     again, _ = meter.measure(case.params, start, jax.random.key(1))
 
     assert again.num_products < first.num_products
-    assert len(ravel_pytree(case.params)[0]) == start.shape[-1]
+    assert len(ravel_pytree(case.params)[0]) == start.vectors.shape[-1]
