@@ -43,10 +43,6 @@ class Start(NamedTuple):
 
     vectors: Float[Array, "kept dim"]
     """Near the eigenvectors of the largest eigenvalues, from the top down; zero where there was no measurement yet."""
-    before: Float[Array, "kept dim"]
-    """What the measurement before left as `vectors`."""
-    alternates: Bool[Array, ""]
-    """Whether `before` is what to start from."""
     values: Float[Array, " k"]
     """Those asked for, as found when all that is kept was last looked at."""
     next_value: Float[Array, ""]
@@ -114,9 +110,8 @@ def no_start(dim: int, k: int, *, dtype: jnp.dtype) -> Start:
     """What the first measurement starts from: zero vectors, which the solver replaces by random ones."""
     k = min(k, dim)
     vectors = np.zeros((min(k + GUARD_VECTORS, dim), dim), dtype)
-    values, number = np.zeros(k, dtype), np.zeros((), dtype)
     # By NumPy, since jnp.zeros would be a program for each.
-    return Start(*map(jnp.asarray, (vectors, vectors, np.False_, values, number + np.nan, number, np.int32(0))))
+    return Start(*map(jnp.asarray, (vectors, np.zeros(k, dtype), np.array(np.nan, dtype), np.zeros((), dtype), np.zeros((), np.int32))))
 
 
 def largest_eigenvalues(
@@ -141,10 +136,6 @@ def largest_eigenvalues(
     themselves, by at most as many products as there are vectors in the start, and are good enough with the gap to where the next
     lower one was then, raised by `DRIFT` times the furthest that the asked ones have moved since. Only when that does not do
     come the other vectors of the start. Measured at every step before the edge, digits takes 2.2 products so, and 4.0 without.
-
-    At the edge of stability the parameters oscillate with a period of two steps, and the Hessian with them. So what is started
-    from is what the last measurement left or the one before it, whichever's first vector was nearer to the eigenvector found last
-    time. Measured at every step at the edge, digits takes 5.7 products so, and 7.6 always from the last one.
 
     Without a start, or with one whose first vector is far from any eigenvector (`SHAKEN`), all that will be kept have to be found
     as well, to a residual of `NEAR` tolerances: a random vector may have next to nothing of the top eigenvector, and the second
@@ -187,15 +178,13 @@ class _Solver:
     def __init__(self, product: Product, start: Start, *, k: int, tolerance: float, max_products: int, key: Key[Array, ""]) -> None:
         self.product = product
         self.start = start
-        self.vectors = jnp.where(start.alternates, start.before, start.vectors)
-        """What the basis starts from."""
         self.k = k
         self.tolerance = tolerance
         self.max_products = max_products
         self.key = key
-        self.kept, self.dim = self.vectors.shape
-        self.dtype = self.vectors.dtype
-        self.is_cold = ~jnp.any(self.vectors)
+        self.kept, self.dim = start.vectors.shape
+        self.dtype = start.vectors.dtype
+        self.is_cold = ~jnp.any(start.vectors)
         """There is no start."""
         self.epsilon = float(jnp.finfo(self.dtype).eps)
         fitting = BASIS_BYTES // (2 * self.dim * self.dtype.itemsize)
@@ -214,7 +203,7 @@ class _Solver:
             errors=search.errors,
             num_products=search.num_products,
             converged=search.done & search.finite,
-            known=jnp.where(self.is_cold, 1, jnp.sum(_shares(self.vectors, search.basis[0]))),
+            known=jnp.where(self.is_cold, 1, jnp.sum((jax.vmap(_unit)(self.start.vectors) @ search.basis[0]) ** 2)),
             start=jax.tree.map(functools.partial(jnp.where, search.finite), self.next_start(search), self.start),
         )
 
@@ -255,7 +244,7 @@ class _Solver:
     def expanded(self, search: _Search) -> _Search:
         """One vector and one product more, and the Ritz pairs of the larger basis."""
         of_start = (search.used < self.kept) & ~search.trusting
-        vector = self.direction(search, jnp.where(of_start, self.vectors[search.used % self.kept], search.expansion))
+        vector = self.direction(search, jnp.where(of_start, self.start.vectors[search.used % self.kept], search.expansion))
         image = self.product(vector)
         overlaps = search.basis.at[search.size].set(vector) @ image
         return self.with_ritz_pairs(
@@ -365,11 +354,8 @@ class _Solver:
         powered = jax.vmap(_unit)(search.images[: self.kept] + jnp.maximum(0, -lowest) * search.basis[: self.kept])
         random = jax.random.normal(jax.random.fold_in(self.key, self.max_products), (self.dim,), self.dtype)
         mixed = powered.at[-1].add(REFRESH * _unit(random))
-        shares = _shares(jnp.stack([start.vectors[0], start.before[0]]), search.basis[0])
         return Start(
-            vectors=jnp.where(looked, mixed, self.vectors.at[: self.k].set(powered[: self.k])),
-            before=start.vectors,
-            alternates=shares[1] > shares[0],
+            vectors=jnp.where(looked, mixed, start.vectors.at[: self.k].set(powered[: self.k])),
             values=jnp.where(looked, search.ritz_values[: self.k], start.values),
             next_value=jnp.where(looked, search.next_value, start.next_value),
             lowest=lowest,
@@ -387,11 +373,6 @@ def orthogonalized(vector: Float[Array, " dim"], basis: Float[Array, "rows dim"]
     norm = jnp.linalg.norm(rest)
     rest = _unit(rest)
     return _unit(rest - (basis @ rest) @ basis), norm
-
-
-def _shares(vectors: Float[Array, "some dim"], unit: Float[Array, " dim"]) -> Float[Array, " some"]:
-    """The share of a unit vector's square along each of the vectors."""
-    return jnp.asarray((jax.vmap(_unit)(vectors) @ unit) ** 2)
 
 
 def _unit(vector: Float[Array, " dim"]) -> Float[Array, " dim"]:

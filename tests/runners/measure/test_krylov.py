@@ -216,31 +216,6 @@ def test_several_values_are_trusted_together():
     assert int(found.start.age) == 1
 
 
-@pytest.fixture
-def swinging():
-    """Two operators that take turns, one eigenbasis turned against the other, and products with a third value near."""
-    one, basis = matrix(np.array([3.0, 2.99, 2.98, *INDEFINITE[3:]]), dtype=np.float64)
-    cosine, sine = np.cos(0.05), np.sin(0.05)
-    turned = basis.copy()
-    for low in range(3):
-        turned[low], turned[low + 5] = cosine * basis[low] + sine * basis[low + 5], cosine * basis[low + 5] - sine * basis[low]
-    other = turned.T @ basis @ one @ basis.T @ turned
-    return one.astype(np.float32), other.astype(np.float32)
-
-
-def test_where_operators_take_turns_each_starts_from_what_its_like_left(swinging):
-    found = [largest(swinging[0], tolerance=1e-3)]
-    for turn in range(1, 12):
-        found.append(largest(swinging[turn % 2], start=found[-1].start, tolerance=1e-3, seed=turn))
-
-    last = found[-1]
-    from_the_last = largest(swinging[1], start=last.start._replace(alternates=jnp.array(False)), tolerance=1e-3)
-    from_the_one_before = largest(swinging[1], start=last.start._replace(alternates=jnp.array(True)), tolerance=1e-3)
-    np.testing.assert_allclose([one.values[0] for one in found], 3, rtol=1e-3)
-    assert [bool(one.start.alternates) for one in found[4:]] == [True] * 8
-    assert from_the_last.num_products < from_the_one_before.num_products  # the last one was of this operator
-
-
 @pytest.mark.parametrize("seed", range(4))
 def test_a_start_that_is_far_from_any_eigenvector_is_taken_to_say_nothing(seed):
     operator, _ = matrix(INDEFINITE)
