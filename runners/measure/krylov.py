@@ -97,7 +97,7 @@ class _Search(NamedTuple):
     used: Int[Array, ""]
     """Vectors of the start that the basis was offered."""
     trusting: Bool[Array, ""]
-    """The rest of them waits, since the k first may do."""
+    """The rest of them waits, since the first k may do."""
     shaken: Bool[Array, ""]
     """The start says nothing, or there is none."""
     done: Bool[Array, ""]
@@ -243,7 +243,7 @@ class _Solver:
 
     def expanded(self, search: _Search) -> _Search:
         """One vector and one product more, and the Ritz pairs of the larger basis."""
-        of_start = (search.used < self.kept) & ~search.trusting
+        of_start = (search.used < self.kept) & ~(search.trusting & (search.num_products < self.kept))
         vector = self.direction(search, jnp.where(of_start, self.start.vectors[search.used % self.kept], search.expansion))
         image = self.product(vector)
         overlaps = search.basis.at[search.size].set(vector) @ image
@@ -282,7 +282,8 @@ class _Solver:
         is_good = jnp.all(lacking <= 1)
         wanted = jnp.where(is_good, self.kept - 1, jnp.argmax(lacking))
         gaps = self.trusted_gaps(known)
-        trusting = ~shaken & (search.used < self.kept) & (search.num_products <= self.kept) & (gaps[-1] > NEAR * allowed[-1])
+        is_early = (search.used < self.kept) & (search.num_products <= self.kept)
+        trusting = is_early & ~shaken & (gaps[-1] > NEAR * allowed[-1])
         errors = jnp.where(trusting, _error(residuals[: self.k], gaps), errors)
         exhausted = search.size == self.dim
         looked = is_good & (search.used == self.kept) & (search.num_products > self.kept)
