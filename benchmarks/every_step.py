@@ -25,7 +25,8 @@ BUDGET = 3.0
 def runner(settings: Sequence[str], *, sharpness_every: int, steps: int) -> TrainRunner:
     """The preset with no other measurement."""
     nothing = [f"measure.{key}=0" for key in ("ntk_every", "evaluate_every", "verify_every")]
-    always = [f"run.steps={steps}", "run.checkpoint_every=0", f"measure.sharpness_every={sharpness_every}"]
+    # A runner goes on at most to the next checkpoint, which nobody writes here: so each turn has as many steps.
+    always = [f"run.steps={steps}", f"run.checkpoint_every={TURN}", f"measure.sharpness_every={sharpness_every}"]
     spec = spec_file.load(PRESET, [*nothing, *always, *settings])
     assert isinstance(spec, Train)
     return TrainRunner(spec)

@@ -191,20 +191,20 @@ class _Solver:
         self.rows = min(self.dim, max(self.kept + 2, min(BASIS_VECTORS + 3 * k, fitting)))
 
     def solve(self) -> EigenResult:
-        """Expand until done, compressing the basis whenever it is full, and at the end."""
-        search = jax.lax.while_loop(
-            self.is_on, lambda s: self.compressed(jax.lax.while_loop(self.has_room, self.expanded, s)), self.initial()
-        )
+        """Expand until done, compressing the basis whenever it is full."""
+        search = jax.lax.while_loop(self.is_on, self.turn, self.initial())
+        tops = search.ritz_vectors[: self.kept]
+        vectors, images = tops @ search.basis, tops @ search.images
         values = jnp.where(search.finite, search.ritz_values[: self.k], jnp.nan)
         return EigenResult(
             values=values,
-            vectors=search.basis[: self.k],
+            vectors=vectors[: self.k],
             residuals=search.residuals,
             errors=search.errors,
             num_products=search.num_products,
             converged=search.done & search.finite,
-            known=jnp.where(self.is_cold, 1, jnp.sum((jax.vmap(_unit)(self.start.vectors) @ search.basis[0]) ** 2)),
-            start=jax.tree.map(functools.partial(jnp.where, search.finite), self.next_start(search), self.start),
+            known=jnp.where(self.is_cold, 1, jnp.sum((jax.vmap(_unit)(self.start.vectors) @ vectors[0]) ** 2)),
+            start=jax.tree.map(functools.partial(jnp.where, search.finite), self.next_start(search, vectors, images), self.start),
         )
 
     def initial(self) -> _Search:
@@ -232,6 +232,12 @@ class _Solver:
             done=no,
             finite=~no,
         )
+
+    def turn(self, search: _Search) -> _Search:
+        """Fill the basis, and compress it if that was not enough."""
+        filled = jax.lax.while_loop(self.has_room, self.expanded, search)
+        result: _Search = jax.lax.cond(self.is_on(filled), self.compressed, lambda search: search, filled)
+        return result
 
     def is_on(self, search: _Search) -> Bool[Array, ""]:
         """Whether to go on expanding."""
@@ -347,12 +353,12 @@ class _Solver:
         next_value = jnp.where(start.age < TRUSTED, start.next_value, jnp.nan) + DRIFT * drift
         return asked - jnp.maximum(next_value, jnp.where(jnp.isnan(fresh), -jnp.inf, fresh))
 
-    def next_start(self, search: _Search) -> Start:
+    def next_start(self, search: _Search, vectors: Float[Array, "kept dim"], images: Float[Array, "kept dim"]) -> Start:
         """The best Ritz vectors after a power step, the last one mixed with a random vector; what was not looked at, as it was."""
         start = self.start
         looked = search.used == self.kept
         lowest = jnp.where(looked, search.lowest, start.lowest)
-        powered = jax.vmap(_unit)(search.images[: self.kept] + jnp.maximum(0, -lowest) * search.basis[: self.kept])
+        powered = jax.vmap(_unit)(images + jnp.maximum(0, -lowest) * vectors)
         random = jax.random.normal(jax.random.fold_in(self.key, self.max_products), (self.dim,), self.dtype)
         mixed = powered.at[-1].add(REFRESH * _unit(random))
         return Start(
