@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from eos_tui.decimate import Trace
 from eos_tui.series import Points
-from eos_tui.ticks import HUGE
+from eos_tui.ticks import HUGE, TINY
 
 IN_SIGHT = 3.0
 """The x axis reaches to references up to so many times the points' range away."""
@@ -43,6 +43,7 @@ def ends(low: float, high: float, marks: Sequence[float]) -> tuple[float, float]
     room = ROOM * (max([high, *seen]) - min([low, *seen]))
     low, high = min([low, *(mark - room for mark in seen)]), max([high, *(mark + room for mark in seen)])
     largest = max(abs(low), abs(high))
-    if high - low > 1e-9 * largest:
+    if high - low > max(1e-9 * largest, TINY):
         return low, high
-    return low - (largest or 1.0), high + (largest or 1.0)
+    room = largest if largest > TINY else 1.0
+    return low - room, high + room

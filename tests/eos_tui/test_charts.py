@@ -4,7 +4,7 @@ import math
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from eos_tui.charts import draw, draw_profiles, format_number, sparkline, text
@@ -419,6 +419,8 @@ def test_a_density_without_a_value_to_draw_says_why(points, words):
     st.integers(0, 400),
     st.booleans(),
 )
+@example([[(5e-324, 0.0)]], [], 20, 5, "linear", 0, False)
+@example([[(0.0, 0.0), (5e-324, 1.0)]], [], 20, 5, "linear", 0, False)
 def test_whatever_the_densities_and_the_size_the_chart_has_its_shape(points, references, width, height, scale, decades, ascii_only):
     profiles = [("step 0", ([x for x, _ in pairs], [y for _, y in pairs])) for pairs in points]
 
