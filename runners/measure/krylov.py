@@ -35,7 +35,7 @@ DRIFT = 2.0
 SHAKEN = 0.2
 """Above this residual of the start's first vector, relative to its value, the start is taken to say nothing."""
 ROUNDING = 10.0
-"""Errors below so many rounding errors of the operator's norm count as none."""
+"""Errors below so many rounding errors of the operator's norm count as none, and none is claimed below."""
 
 
 class Start(NamedTuple):
@@ -62,7 +62,7 @@ class EigenResult(NamedTuple):
     residuals: Float[Array, " k"]
     """|A v - value v| of each: some eigenvalue lies within it."""
     errors: Float[Array, " k"]
-    """min(r, r^2 / gap) of each, with the gap to the largest Ritz value that is not followed."""
+    """min(r, r^2 / gap) of each, with the gap to the largest Ritz value that is not followed; `ROUNDING` at least."""
     num_products: Int[Array, ""]
     converged: Bool[Array, ""]
     known: Float[Array, ""]
@@ -196,11 +196,12 @@ class _Solver:
         tops = search.ritz_vectors[: self.kept]
         vectors, images = tops @ search.basis, tops @ search.images
         values = jnp.where(search.finite, search.ritz_values[: self.k], jnp.nan)
+        rounding = ROUNDING * self.epsilon * jnp.maximum(jnp.abs(search.ritz_values[0]), jnp.abs(search.lowest))
         return EigenResult(
             values=values,
             vectors=vectors[: self.k],
             residuals=search.residuals,
-            errors=search.errors,
+            errors=jnp.maximum(search.errors, rounding),
             num_products=search.num_products,
             converged=search.done & search.finite,
             known=jnp.where(self.is_cold, 1, jnp.sum((jax.vmap(_unit)(self.start.vectors) @ vectors[0]) ** 2)),
