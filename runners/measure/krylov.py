@@ -288,9 +288,9 @@ class _Solver:
         errors, lacking = self.judged(known, residuals, allowed=allowed, shaken=shaken)
         is_good = jnp.all(lacking <= 1)
         wanted = jnp.where(is_good, self.kept - 1, jnp.argmax(lacking))
-        gaps = self.trusted_gaps(known)
         is_early = (search.used < self.kept) & (search.num_products <= self.kept)
-        trusting = is_early & ~shaken & (gaps[-1] > NEAR * allowed[-1])
+        gaps = jnp.where(is_early & ~shaken, self.trusted_gaps(known), jnp.nan)
+        trusting = gaps[-1] > NEAR * allowed[-1]
         errors = jnp.where(trusting, _error(residuals[: self.k], gaps), errors)
         exhausted = search.size == self.dim
         looked = is_good & (search.used == self.kept) & (search.num_products > self.kept)
