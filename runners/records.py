@@ -137,7 +137,8 @@ class Eigenvalue(Record, frozen=True, kw_only=True):
     residual: Number
     """|A v - value v| for the unit vector v found: some eigenvalue lies within it."""
     error: Number
-    """Estimated error of value: the smaller of residual and residual^2 / gap to the largest Ritz value not followed."""
+    """Estimated error of value: the smaller of residual and residual^2 / gap to the largest Ritz value not followed;
+    the residual where it did not converge."""
     num_hvps: int
     """Products with the operator."""
     converged: bool

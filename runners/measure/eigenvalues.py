@@ -41,7 +41,8 @@ class Eigenvalues:
     residuals: tuple[float, ...]
     """|A v - value v| of each for its unit vector: some eigenvalue lies within it."""
     errors: tuple[float, ...]
-    """Estimated error of each: min(residual, residual^2 / gap), the gap taken to the largest Ritz value not followed."""
+    """Estimated error of each: min(residual, residual^2 / gap), the gap taken to the largest Ritz value not followed; the
+    residual where the solve gave up."""
     num_products: int
     converged: bool
     """Of all values that were asked for."""

@@ -5,6 +5,7 @@ compiles once, and no product is dispatched from Python. Knows vectors and produ
 """
 
 import functools
+import math
 from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
 
@@ -22,7 +23,9 @@ was mistaken by 1.5 % on digits."""
 NEAR = 10.0
 """Tolerances below the last asked value within which the next lower one is followed too. At the edge several eigenvalues
 lie within 1 % and cross; one that is not followed is missed when it comes out on top, and for many measurements after."""
-BASIS_VECTORS = 20
+NEAR_SHARE = 0.01
+"""Share of the value that is near enough where `NEAR` tolerances are more; a tolerance above it counts itself."""
+BASIS_VECTORS = 12
 """Basis vectors beyond three for each eigenvalue asked for; a full basis restarts from its best Ritz vectors."""
 BASIS_BYTES = 2**30
 """What basis and images may take together; large models restart more often instead."""
@@ -62,7 +65,8 @@ class EigenResult(NamedTuple):
     residuals: Float[Array, " k"]
     """|A v - value v| of each: some eigenvalue lies within it."""
     errors: Float[Array, " k"]
-    """min(r, r^2 / gap) of each, with the gap to the largest Ritz value that is not followed; `ROUNDING` at least."""
+    """min(r, r^2 / gap) of each, with the gap to the largest Ritz value that is not followed, `ROUNDING` at least; r where the
+    solve gave up, since the gap is then not to be trusted."""
     num_products: Int[Array, ""]
     converged: Bool[Array, ""]
     known: Float[Array, ""]
@@ -126,7 +130,7 @@ def largest_eigenvalues(
     """The k largest signed eigenvalues of a symmetric operator, to a relative tolerance.
 
     Rayleigh-Ritz on a growing orthonormal basis: first the start's vectors, then, one at a time, the residual of the
-    Ritz pair that lacks most, orthogonalised twice against the basis: Davidson's method without a preconditioner, which
+    Ritz pair that lacks most, made orthogonal to the basis: Davidson's method without a preconditioner, which
     from one vector is Lanczos. A full basis is compressed to its best Ritz vectors. A value is good enough when
     min(r, r^2 / gap) <= tolerance |value|, with a floor of a few rounding errors of the operator's norm. r^2 / gap is Kato
     and Temple's bound, with the gap to the largest Ritz value that is not followed. Followed are the asked values, and the
@@ -138,10 +142,11 @@ def largest_eigenvalues(
     come the other vectors of the start. Measured at every step before the edge, digits takes 2.2 products so, and 4.0 without.
 
     Without a start, or with one whose first vector is far from any eigenvector (`SHAKEN`), all that will be kept have to be found
-    as well, to a residual of `NEAR` tolerances: a random vector may have next to nothing of the top eigenvector, and the second
-    value then passes for the first. On digits that happened in 8 of 240 solves without a start (errors up to 2 %), and in none of
-    360 with this rule, which takes 20 to 45 products there. Measured at every step from four seeds, updates that turned the top
-    eigenvector by a third of its square or more gave errors of 1, 3 and 5 %; with this rule none of 1,760 was above 0.31 %.
+    as well, to a residual within which an eigenvalue is near: a random vector may have next to nothing of the top eigenvector,
+    and the second value then passes for the first. On digits that happened in 8 of 240 solves without a start (errors up to 2 %),
+    and in none of 360 with this rule, which takes 20 to 45 products there. Measured at every step from four seeds, updates that
+    turned the top eigenvector by a third of its square or more gave errors of 1, 3 and 5 %; with this rule none of 1,760 was
+    above 0.31 %.
 
     A start that is orthogonal to an eigenvector that has meanwhile become the largest cannot see it, whatever is added
     from its own residuals. So a random vector of norm `REFRESH` is added to the last vector that is kept; what is kept are
@@ -186,6 +191,8 @@ class _Solver:
         self.dtype = start.vectors.dtype
         self.is_cold = ~jnp.any(start.vectors)
         """There is no start."""
+        self.near = max(1.0, min(NEAR, NEAR_SHARE / tolerance))
+        """Tolerances within which an eigenvalue is near."""
         self.epsilon = float(jnp.finfo(self.dtype).eps)
         fitting = BASIS_BYTES // (2 * self.dim * self.dtype.itemsize)
         self.rows = min(self.dim, max(self.kept + 2, min(BASIS_VECTORS + 3 * k, fitting)))
@@ -201,7 +208,7 @@ class _Solver:
             values=values,
             vectors=vectors[: self.k],
             residuals=search.residuals,
-            errors=jnp.maximum(search.errors, rounding),
+            errors=jnp.maximum(jnp.where(search.done, search.errors, search.residuals), rounding),
             num_products=search.num_products,
             converged=search.done & search.finite,
             known=jnp.where(self.is_cold, 1, jnp.sum((jax.vmap(_unit)(self.start.vectors) @ vectors[0]) ** 2)),
@@ -290,7 +297,7 @@ class _Solver:
         wanted = jnp.where(is_good, self.kept - 1, jnp.argmax(lacking))
         is_early = (search.used < self.kept) & (search.num_products <= self.kept)
         gaps = jnp.where(is_early & ~shaken, self.trusted_gaps(known), jnp.nan)
-        trusting = gaps[-1] > NEAR * allowed[-1]
+        trusting = gaps[-1] > self.near * allowed[-1]
         errors = jnp.where(trusting, _error(residuals[: self.k], gaps), errors)
         exhausted = search.size == self.dim
         looked = is_good & (search.used == self.kept) & (search.num_products > self.kept)
@@ -326,12 +333,12 @@ class _Solver:
         """
         k = self.k
         next_error = _error(jnp.append(residuals, 0)[k], values[k] - values[k + 1])
-        is_near = values[k] + next_error >= values[k - 1] - NEAR * allowed[k - 1]
+        is_near = values[k] + next_error >= values[k - 1] - self.near * allowed[k - 1]
         errors = _error(residuals[:k], values[:k] - jnp.where(is_near, values[k + 1], values[k]))
         errors = jnp.where(jnp.isnan(values[:k]), jnp.inf, errors)
         lacking = jnp.append(errors, jnp.where(is_near, next_error, 0)) / jnp.append(allowed, allowed[-1])
         lacking = jnp.append(lacking, jnp.zeros(self.kept - k, values.dtype))
-        guards = jnp.append(residuals, 0) / (NEAR * allowed[-1])
+        guards = jnp.append(residuals, 0) / (self.near * allowed[-1])
         lacking = jnp.where(shaken, jnp.maximum(lacking, guards), lacking)
         return errors, jnp.where(jnp.isnan(lacking), 0, lacking)
 
@@ -374,13 +381,15 @@ class _Solver:
 def orthogonalized(vector: Float[Array, " dim"], basis: Float[Array, "rows dim"]) -> tuple[Float[Array, " dim"], Float[Array, ""]]:
     """Unit vector along the part of `vector` that is orthogonal to the rows of `basis`, and that part's norm.
 
-    Gram-Schmidt twice, the second time after scaling to 1, so that what is left is orthogonal to rounding. Rows of the
-    basis are orthonormal or zero.
+    Gram-Schmidt, and once more where less than 1/sqrt(2) of the vector was left, so that what comes back is orthogonal to
+    rounding (Daniel et al. 1976, Math. Comp. 30, 772). Rows of the basis are orthonormal or zero.
     """
     rest = vector - (basis @ vector) @ basis
     norm = jnp.linalg.norm(rest)
     rest = _unit(rest)
-    return _unit(rest - (basis @ rest) @ basis), norm
+    again = norm < jnp.linalg.norm(vector) / math.sqrt(2)
+    orthogonal: Array = jax.lax.cond(again, lambda: _unit(rest - (basis @ rest) @ basis), lambda: rest)
+    return orthogonal, norm
 
 
 def _unit(vector: Float[Array, " dim"]) -> Float[Array, " dim"]:
