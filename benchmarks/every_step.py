@@ -1,8 +1,8 @@
-"""What measuring the sharpness at every step costs: the time of a step with it over the time of a step without.
+"""What measuring the sharpness at every step, or every few, costs: the time of a step with it over the time of a step without.
 
-The budget is 3, on `digits-gd`. Two runs of the same updates take turns, some steps each, so that the machine's other work
+The budget is 3 at every step, on `digits-gd`. Two runs of the same updates take turns, some steps each, so that the machine's other work
 slows both alike; medians over the turns, apart for the steps before the sharpness has reached its edge and those after.
-Run `python benchmarks/every_step.py [--steps N] [--set KEY=VALUE]... [--json]`.
+Run `python benchmarks/every_step.py [--steps N] [--every N] [--set KEY=VALUE]... [--json]`.
 """
 
 import argparse
@@ -41,9 +41,9 @@ def turn(run: TrainRunner) -> tuple[float, list[SharpnessRecord]]:
     return time.perf_counter() - began, found
 
 
-def measure(settings: Sequence[str], *, steps: int) -> dict[str, float]:
+def measure(settings: Sequence[str], *, steps: int, every: int) -> dict[str, float]:
     """Ratios and products, before the edge and at it."""
-    plain, measured = (runner(settings, sharpness_every=every, steps=steps) for every in (0, 1))
+    plain, measured = (runner(settings, sharpness_every=interval, steps=steps) for interval in (0, every))
     ratios: dict[str, list[float]] = {"before": [], "at": []}
     products: dict[str, list[int]] = {"before": [], "at": []}
     phase = "before"
@@ -66,10 +66,11 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--every", type=int, default=1, choices=[n for n in range(1, TURN + 1) if TURN % n == 0])
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    found = measure(arguments.set, steps=arguments.steps)
+    found = measure(arguments.set, steps=arguments.steps, every=arguments.every)
     if arguments.json:
         print(json.dumps(found))
         return

@@ -3,7 +3,8 @@
 The budget, measured each 10 steps at tolerance 1e-3: 7 products at the median, and no error above 3e-3 that is not
 flagged by `converged` = false. Full-batch gradient descent on 1500 digits (MLP 64-128-128-10, tanh, half squared error, lr 0.3)
 from several seeds; every measurement past the edge is held against scipy's ARPACK at tolerance 1e-4, which its residual bounds
-its error by (1e-5 and 1e-6 gave the same to 1e-6), some also against a cold one at 1e-3.
+its error by (1e-5 and 1e-6 gave the same to 1e-6), some also against a cold one at 1e-3. No value of either can be above the top
+eigenvalue, but a random start can miss it: where ARPACK ends below the measurement, it begins again from others.
 Run `python benchmarks/sharpness_products.py [--measurements N] [--seeds N ...] [--json]`; a thousand take about 15 minutes on two
 idle cores.
 """
@@ -33,6 +34,7 @@ COLD_EVERY = 10
 """Measurements between two that are repeated by a cold ARPACK at the meter's tolerance."""
 ACCURACY = Accuracy(tolerance=1e-3, max_products=300)
 TIGHT = 1e-4
+STARTS = 4
 SEEDS = (0, 5, 7, 11)
 MEDIAN_BUDGET = 7
 ERROR_BUDGET = 3e-3
@@ -75,11 +77,20 @@ class Experiment:
         """The parameters `EVERY` steps on."""
         return self._advance(params, self.x, self.y)
 
-    def arpack(self, params: PyTree[Array], *, tolerance: float) -> tuple[float, int]:
+    def reference(self, params: PyTree[Array], measured: float) -> float:
+        """Sharpness by ARPACK at `TIGHT`; the largest of up to `STARTS` random starts while they end below what was measured."""
+        largest = -np.inf
+        for seed in range(STARTS):
+            largest = max(largest, self.arpack(params, tolerance=TIGHT, seed=seed)[0])
+            if measured <= largest * (1 + TIGHT):
+                break
+        return largest
+
+    def arpack(self, params: PyTree[Array], *, tolerance: float, seed: int = 0) -> tuple[float, int]:
         """Sharpness by ARPACK from a random vector, and the products that it took."""
         product, count = self._counted(params)
         dim = ravel_pytree(params)[0].size
-        start = np.random.default_rng(0).standard_normal(dim, dtype=np.float32)
+        start = np.random.default_rng(seed).standard_normal(dim, dtype=np.float32)
         operator = LinearOperator((dim, dim), matvec=product, dtype=np.float32)
         values = eigsh(operator, k=1, which="LA", tol=tolerance, v0=start, return_eigenvectors=False)
         return float(values[0]), count()
@@ -104,7 +115,7 @@ def measurements(count: int, seed: int) -> list[Measured]:
     for step in range(0, FROM_STEP + count * EVERY, EVERY):
         measured, start = meter.measure(params, start, jax.random.key(step))
         if step >= FROM_STEP:
-            exact, _ = experiment.arpack(params, tolerance=TIGHT)
+            exact = experiment.reference(params, measured.values[0])
             is_cold = len(found) % COLD_EVERY == 0
             cold = experiment.arpack(params, tolerance=ACCURACY.tolerance)[1] if is_cold else None
             error = abs(measured.values[0] - exact) / exact
