@@ -103,7 +103,7 @@ class Curvature:
                 self._smallest = self._meter("smallest", sharpness.negated_hessian(self._problem), model.params, top_k=1)
         if measure.ntk_every:
             self._ntk = self._ntk_meter(model.params)
-        self._gauges = gauges.asked(Setting(spec, self._problem, model.params, self._x, self._y))
+        self._gauges = gauges.asked(Setting(spec, self._problem, model.params, self._x, self._y, self._num_train))
         for gauge in self._gauges:
             self.programs += gauge.programs
             self.state[gauge.name] = gauge.start

@@ -18,7 +18,8 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from runners import thresholds
-from runners.measure import gauss_newton, operators
+from runners.errors import SpecError
+from runners.measure import gauss_newton, mean_square, noise_kernel, operators
 from runners.measure.batch_sharpness import BatchSharpness, Estimate, Momentum, batch_sharpness
 from runners.measure.critical_sharpness import CriticalSharpness, critical_sharpness, loss_along
 from runners.measure.density import Quadrature, grid, smoothed, spectral_quadrature
@@ -26,6 +27,7 @@ from runners.measure.eigenvalues import METHOD, Accuracy, EigenMeter, Eigenvalue
 from runners.measure.gradient import AlongGradient, along_gradient
 from runners.measure.hessian_trace import TraceEstimate, hessian_trace
 from runners.measure.layers import LayersMeter
+from runners.measure.mean_square import Threshold
 from runners.measure.operators import Problem
 from runners.programs import Program
 from runners.records import (
@@ -36,6 +38,7 @@ from runners.records import (
     GradientRecord,
     HessianTraceRecord,
     LayersRecord,
+    MeanSquareRecord,
 )
 from runners.spec import EmaMomentum, HeavyBall, Nesterov, Optimizer, Sgd, Train
 
@@ -59,6 +62,8 @@ class Setting(NamedTuple):
     x: Shaped[Array, "examples *input"]
     """Inputs of the measured examples."""
     y: Shaped[Array, "examples *target"]
+    num_train: int
+    """Examples that batches are drawn from."""
 
     @property
     def accuracy(self) -> Accuracy:
@@ -351,6 +356,55 @@ class BatchSharpnessGauge(Gauge):
         )
 
 
+class MeanSquareGauge(Gauge):
+    """The learning rate at which plain SGD stops being stable in mean square."""
+
+    name = "mean_square"
+
+    def __init__(self, setting: Setting) -> None:
+        super().__init__(setting)
+        shape = jax.eval_shape(setting.problem.apply, setting.params, setting.x).shape
+        self._num_outputs = shape[1]
+        most = min(mean_square.MAX_OUTPUTS, mean_square.JACOBIAN_ENTRIES // self.dim) // self._num_outputs
+        if len(setting.x) > most:
+            raise SpecError(
+                f"measure.mean_square_every = {self.every}: it holds the NTK of all outputs of the measured examples, and takes at most "
+                f"{most} examples of this model, not {len(setting.x)}. Set measure.num_examples."
+            )
+        self._p = noise_kernel.variance_factor(setting.spec.optimizer, setting.num_train)
+        self._program = Program(self._measure, setting.params, setting.x, jax.eval_shape(jax.random.key, 0))
+        self.programs = (self._program,)
+
+    def read(self, at: At, start: State) -> tuple[MeanSquareRecord, State]:
+        """The record."""
+        began = time.perf_counter()
+        found = self._program(at.params, self.setting.x, at.key)
+        record = MeanSquareRecord(
+            step=at.step,
+            time=at.time,
+            lr=at.lr,
+            threshold=float(found.value),
+            error=float(found.error),
+            ratio=at.lr / float(found.value),
+            num_products=int(found.num_products),
+            converged=bool(found.converged),
+            num_examples=len(self.setting.x),
+            method="Lanczos on the second-moment operator of the whole NTK",
+            seconds=time.perf_counter() - began,
+        )
+        return record, start
+
+    def _measure(self, params: PyTree[Array], x: Array, key: Key[Array, ""]) -> Threshold:
+        return mean_square.threshold(
+            mean_square.kernel(self.setting.problem, params, x=x),
+            num_outputs=self._num_outputs,
+            p=self._p,
+            tolerance=self.setting.accuracy.tolerance,
+            max_products=self.setting.accuracy.max_products,
+            key=key,
+        )
+
+
 def momentum_shares(optimizer: Optimizer) -> tuple[float, float] | None:
     """The shares of v and g in the next update, x -= lr (past v + present g) with v the buffer before it; None without momentum."""
     match optimizer:
@@ -364,7 +418,15 @@ def momentum_shares(optimizer: Optimizer) -> tuple[float, float] | None:
             return None
 
 
-GAUGES: tuple[type[Gauge], ...] = (GaussNewtonGauge, LayersGauge, GradientGauge, HessianTraceGauge, DensityGauge, BatchSharpnessGauge)
+GAUGES: tuple[type[Gauge], ...] = (
+    GaussNewtonGauge,
+    LayersGauge,
+    GradientGauge,
+    HessianTraceGauge,
+    DensityGauge,
+    BatchSharpnessGauge,
+    MeanSquareGauge,
+)
 
 
 def asked(setting: Setting) -> list[Gauge]:

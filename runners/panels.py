@@ -46,6 +46,8 @@ def train_panels(
         panels.append(_density(formula if has_edge else None, num_params=num_params))
     if spec.measure.batch_sharpness_every:
         panels.append(_batch_sharpness(spec))
+    if spec.measure.mean_square_every:
+        panels.append(_mean_square())
     return tuple(panels)
 
 
@@ -157,4 +159,14 @@ def _batch_sharpness(spec: Train) -> Panel:
         error=Curve(record="batch_sharpness", field="sem", label="standard error"),
         ratio=Curve(record="batch_sharpness", field="ratio", label="of 2/lr") if has_edge else None,
         notes=notes,
+    )
+
+
+def _mean_square() -> Panel:
+    return Panel(
+        title="learning rate",
+        series=(Curve(record="mean_square", field="lr", label="lr"),),
+        references=(Curve(record="mean_square", field="threshold", label="mean-square edge"),),
+        ratio=Curve(record="mean_square", field="ratio", label="of the mean-square edge"),
+        notes=(Curve(record="mean_square", field="error", label="error of the edge"),),
     )

@@ -274,6 +274,25 @@ class BatchSharpnessRecord(Record, frozen=True, kw_only=True, tag="batch_sharpne
     seconds: float
 
 
+class MeanSquareRecord(Record, frozen=True, kw_only=True, tag="mean_square"):
+    """Where plain SGD on the linearised model stops being stable in mean square, on the measured examples."""
+
+    lr: Number
+    """Learning rate at this step."""
+    threshold: Number
+    """Learning rate below which the second moment of the residuals decays."""
+    error: Number
+    """Estimated error of threshold."""
+    ratio: Number
+    """lr over threshold: 1 at the edge."""
+    num_products: int
+    """Products with the second-moment operator."""
+    converged: bool
+    num_examples: int
+    method: str
+    seconds: float
+
+
 class NtkRecord(Record, frozen=True, kw_only=True, tag="ntk"):
     """Trace of the empirical NTK (of the Gauss-Newton matrix of the loss) and the noise kernel norm K."""
 
@@ -340,10 +359,23 @@ AnyMeasurement: TypeAlias = (
     | HessianTraceRecord
     | DensityRecord
     | BatchSharpnessRecord
+    | MeanSquareRecord
     | NtkRecord
 )
 AnyRecord: TypeAlias = Header | StepRecord | AnyMeasurement | MetricsRecord | EventRecord | EndRecord
-SERIES_KINDS = ("step", "sharpness", "gauss_newton", "layers", "gradient", "hessian_trace", "density", "batch_sharpness", "ntk", "metrics")
+SERIES_KINDS = (
+    "step",
+    "sharpness",
+    "gauss_newton",
+    "layers",
+    "gradient",
+    "hessian_trace",
+    "density",
+    "batch_sharpness",
+    "mean_square",
+    "ntk",
+    "metrics",
+)
 """The record kinds that come many times, one row each in an export."""
 
 

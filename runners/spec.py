@@ -383,6 +383,8 @@ class Measure(Table, frozen=True):
     """Batches of an estimate."""
     batch_sharpness_full: bool = False
     """Measure the curvature of the whole loss along the batches' gradients too; a product on all examples for each batch."""
+    mean_square_every: CountOrNever = 0
+    """Learning rate at which plain SGD stops being stable in mean square, without an approximation; for few measured examples."""
     max_hvps: Annotated[int, Meta(ge=2)] = 300
     """Hessian-vector products after which a measurement gives up and says `converged: false`."""
     num_examples: PositiveInt | Literal["all"] = "all"

@@ -17,7 +17,7 @@ from msgspec import ValidationError, inspect
 
 from runners import schema
 from runners.schema import Document, KeyPath
-from runners.spec import Chebyshev, Cnn, Cosine, CrossEntropy, Csv, Data, Gaussian, Piecewise, Spec
+from runners.spec import Chebyshev, Cnn, Cosine, CrossEntropy, Csv, Data, Gaussian, Piecewise, Sgd, Spec
 
 SYNONYMS = {
     "learning_rate": "lr",
@@ -247,6 +247,9 @@ def _data_and_others(spec: Spec) -> Iterator[Problem]:
     if isinstance(spec.objective, CrossEntropy) and _has_real_targets(data):
         message = f'objective.name = "cross_entropy": needs class labels, and {_described(data)} has real targets. Use "mse".'
         yield Problem((("objective", "name"), name), message)
+    if spec.measure.mean_square_every and not (isinstance(spec.optimizer, Sgd) and spec.objective.weight_decay == 0):
+        message = f"measure.mean_square_every = {spec.measure.mean_square_every}: the edge is known for plain SGD without weight decay only"
+        yield Problem((("measure", "mean_square_every"), ("optimizer", "name")), f"{message}. Set it to 0.")
     if isinstance(spec.model, Cnn) and isinstance(data, Chebyshev | Gaussian | Csv):
         message = f'model.name = "cnn": needs images, and {_described(data)} has none. Use "mlp" or "linear".'
         yield Problem((("model", "name"), name), message)

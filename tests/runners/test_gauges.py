@@ -9,7 +9,9 @@ from optax.tree_utils import tree_set
 
 from runners import curvature, optimizers, spec, thresholds
 from runners.curvature import Curvature
+from runners.errors import SpecError
 from runners.gauges import GAUGES, momentum_shares
+from runners.measure import mean_square
 from tests.runners.measure import dense
 
 EVERYTHING = {f"{gauge.name}_every": 4 for gauge in GAUGES}
@@ -220,3 +222,22 @@ def test_an_edge_that_depends_on_the_gradient_takes_its_norm_at_the_same_paramet
     norm = np.linalg.norm(gradient_of(case))
     assert record.threshold == pytest.approx(curvature.thresholds.threshold(optimizer, LR, grad_norm=norm), rel=1e-10)
     assert record.ratio == pytest.approx(record.value / record.threshold)
+
+
+def test_the_mean_square_edge_is_that_of_the_dense_kernel_and_the_training_batches(case):
+    measured = made(case, sharpness_every=0, ntk_every=0, mean_square_every=1)
+    record = records_of(measured, case.params, 1, lr=0.2)["mean_square"]
+
+    p = (len(case.x) - BATCH) / (BATCH * (len(case.x) - 1))
+    found = mean_square.threshold(
+        jnp.asarray(case.ntk()), num_outputs=dense.OUTPUTS, p=p, tolerance=1e-10, max_products=500, key=jax.random.key(5)
+    )
+    assert record.threshold == pytest.approx(float(found.value), rel=1e-7)
+    assert (record.lr, record.converged) == (0.2, True)
+    assert record.ratio == pytest.approx(0.2 / record.threshold, rel=1e-12)
+
+
+def test_the_mean_square_edge_of_too_many_outputs_is_refused_with_the_number_that_fits(case, monkeypatch):
+    monkeypatch.setattr(mean_square, "MAX_OUTPUTS", 6 * dense.OUTPUTS)
+    with pytest.raises(SpecError, match="at most 6 examples of this model, not 7"):
+        made(case, sharpness_every=0, ntk_every=0, mean_square_every=1)

@@ -164,6 +164,14 @@ def test_the_home_folder_is_expanded_and_nothing_else(read, monkeypatch):
             'model.name = "cnn": needs images, and data.name = "gaussian" has none. Use "mlp" or "linear".',
         ),
         (
+            '[optimizer]\nname = "adam"\n[measure]\nmean_square_every = 5',
+            "measure.mean_square_every = 5: the edge is known for plain SGD without weight decay only. Set it to 0.",
+        ),
+        (
+            '[objective]\nname = "mse"\nweight_decay = 0.1\n[measure]\nmean_square_every = 5',
+            "measure.mean_square_every = 5: the edge is known for plain SGD without weight decay only. Set it to 0.",
+        ),
+        (
             '[optimizer]\nlr = {kind = "cosine", peak = 1, steps = 3, warmup_steps = 3}',
             "optimizer.lr.warmup_steps = 3: expected less than optimizer.lr.steps = 3.",
         ),
