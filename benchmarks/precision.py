@@ -86,10 +86,11 @@ class Row:
 
 
 def measure_spec(precision: Precision, tolerance: float) -> Train:
-    """Everything, at every step."""
+    """Everything that is measured on all examples, at every step."""
     spec = spec_of(PRESET, precision=precision)
     measure = replace(Measure(), **{name: 1 for name in Measure.__struct_fields__ if name.endswith("_every")})
-    measure = replace(measure, verify_every=0, top_k=2, smallest=True, batch_sharpness_full=True, tolerance=tolerance, max_hvps=1000)
+    measure = replace(measure, verify_every=0, mean_square_every=0, top_k=2, smallest=True, batch_sharpness_full=True)
+    measure = replace(measure, tolerance=tolerance, max_hvps=1000)
     return replace(spec, measure=measure, optimizer=replace(spec.optimizer, batch_size=BATCH_SIZE, lr=LR))
 
 

@@ -53,8 +53,8 @@ def kernel(problem: Problem, params: PyTree[Float[Array, "..."]], *, x: Shaped[A
         gradients: Array = jax.vmap(lambda u: pullback(u)[0])(root.T)
         return gradients
 
-    jacobian = jax.lax.map(rows, x).reshape(-1, flat.size)
-    return jacobian @ jacobian.T / len(x)
+    jacobian: Array = jax.lax.map(rows, x).reshape(-1, flat.size)
+    return jnp.matmul(jacobian, jacobian.T) / len(x)
 
 
 @full_precision
@@ -100,7 +100,8 @@ def threshold(
         moment = scale * flat.reshape(size, size)
         own = jnp.einsum("ica,ida->icd", (vectors @ moment).reshape(blocks.shape), blocks)
         noise = vectors.T @ jnp.einsum("icd,ida->ica", own, blocks).reshape(size, size)
-        return (scale * ((1 - p) * moment + p * num_examples * noise)).ravel()
+        driven: Array = scale * ((1 - p) * moment + p * num_examples * noise)
+        return driven.ravel()
 
     start = krylov.no_start(size * size, 1, dtype=kernel.dtype)
     found = krylov.largest_eigenvalues(product, start, k=1, tolerance=tolerance, max_products=max_products, key=key)
