@@ -187,6 +187,7 @@ class Curvature:
             num_examples=self.num_examples,
             seconds=found.seconds,
         )
+        record = self._with_crossover(record, found)
         noise = noise_kernel.noise(
             self._spec.optimizer, lr=lr, num_examples=self._num_train, weight_decay=self._spec.objective.weight_decay
         )
@@ -280,6 +281,21 @@ class Curvature:
             return replace(record, threshold=edge)
         self.last_words = f"; at step {record.step} the sharpness was {value / edge:.3g} of its threshold {self.formula}"
         return replace(record, threshold=edge, ratio=value / edge)
+
+    def _with_crossover(self, record: NtkRecord, found: Ntk) -> NtkRecord:
+        if not found.eigenvalues or self._spec.objective.weight_decay:
+            return record
+        batch = noise_kernel.crossover_batch(
+            self._spec.optimizer,
+            trace=found.trace,
+            largest=found.eigenvalues[0],
+            num_examples=self._num_train,
+            num_outputs=self._num_outputs if self.is_per_output else 1,
+        )
+        if batch is None:
+            return record
+        share = (found.sem or 0.0) / found.trace + found.errors[0] / found.eigenvalues[0]
+        return replace(record, crossover_batch=batch, crossover_batch_error=batch * share)
 
     def _with_noise_kernel(self, record: NtkRecord, found: Ntk, noise: Noise) -> NtkRecord:
         outputs = self._num_outputs if self.is_per_output else 1

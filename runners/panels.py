@@ -84,7 +84,11 @@ def _ntk(*, minibatch: bool, per_output: bool) -> Panel:
         ratio=Curve(record="ntk", field="ratio", label="of its threshold, per output" if per_output else "of its threshold")
         if minibatch
         else None,
-        notes=(Curve(record="ntk", field="noise_kernel", label="K"), Curve(record="ntk", field="noise_kernel_bound", label="bound"))
+        notes=(
+            Curve(record="ntk", field="noise_kernel", label="K"),
+            Curve(record="ntk", field="noise_kernel_bound", label="bound"),
+            Curve(record="ntk", field="crossover_batch", label="crossover batch"),
+        )
         if minibatch
         else (),
     )

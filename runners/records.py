@@ -312,6 +312,11 @@ class NtkRecord(Record, frozen=True, kw_only=True, tag="ntk"):
     noise_kernel_error: Number | UnsetType = UNSET
     """K of the whole spectrum lies within noise_kernel +- this, where the trace is off by its standard error; absent where
     nothing bounds it."""
+    crossover_batch: Number | UnsetType = UNSET
+    """Batch size at which the trace part of K and the largest eigenvalue are equally far from their edges; absent where no K or no
+    eigenvalue is known."""
+    crossover_batch_error: Number | UnsetType = UNSET
+    """Estimated error of crossover_batch."""
     eigenvalues: tuple[Number, ...] | UnsetType = UNSET
     """Top Gauss-Newton eigenvalues; they enter K."""
     eigenvalue_errors: tuple[Number, ...] | UnsetType = UNSET

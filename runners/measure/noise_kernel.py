@@ -63,6 +63,31 @@ def variance_factor(optimizer: Optimizer, num_examples: int) -> float:
     return 1 / size if optimizer.sampling == "with_replacement" else (n - size) / (size * (n - 1))
 
 
+def crossover_batch(optimizer: Optimizer, *, trace: float, largest: float, num_examples: int, num_outputs: int = 1) -> float | None:
+    """B_c: the batch size at which `trace_part` is as far from 1 as the largest eigenvalue from gradient descent's edge.
+
+    With smaller batches the noise is nearer to its edge and lr / B counts, with larger ones the curvature and lr alone. The two are
+    p lr tr(G) / (2 (1 - b) C) and lr l_1 / (2 (1 + b)), equal at p = x = C l_1 (1 - b) / (tr(G) (1 + b)), so that B_c is 1 / x for
+    independent draws and n / (1 + x (n - 1)) for distinct examples; without momentum and for many examples tr(G) / (C l_1).
+
+    Args:
+        optimizer: Its table in the spec.
+        trace: tr G > 0.
+        largest: l_1 > 0, the largest eigenvalue of G.
+        num_examples: n, the examples that batches are drawn from.
+        num_outputs: C, in the per-output convention; 1 in that of the sum.
+
+    Returns:
+        Examples, below 1 where not even single ones make noise enough; None where no K is known.
+    """
+    noise_of = noise(optimizer, lr=1.0, num_examples=num_examples)
+    if noise_of is None or not trace > 0 or not largest > 0:
+        return None
+    b = noise_of.momentum
+    share = num_outputs * largest * (1 - b) / (trace * (1 + b))
+    return 1 / share if optimizer.sampling == "with_replacement" else num_examples / (1 + share * (num_examples - 1))
+
+
 def trace_part(noise: Noise, trace: float) -> float:
     """K for small lr: p lr tr(G) / (2 (1 - b)). At most K without weight decay and for p <= (1 - b) / (1 + b).
 

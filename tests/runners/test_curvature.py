@@ -128,6 +128,19 @@ def test_eigenvalues_that_are_asked_for_are_there_without_a_noise_kernel_too(opt
     assert record.noise_kernel is UNSET
 
 
+def test_the_crossover_batch_comes_with_the_eigenvalues_and_its_error_from_theirs_and_the_trace():
+    record = ntk_of(made(spec.Sgd(batch_size=4)))
+
+    wanted = noise_kernel.crossover_batch(
+        spec.Sgd(batch_size=4), trace=TRACE, largest=EIGENVALUES[0], num_examples=NUM_TRAIN, num_outputs=3
+    )
+    assert wanted is not None
+    assert record.crossover_batch == pytest.approx(wanted)
+    assert record.crossover_batch_error == pytest.approx(wanted * (0.5 / TRACE + ERRORS[0] / EIGENVALUES[0]))
+    assert ntk_of(made(spec.Sgd(batch_size=4), ntk_eigenvalues=0)).crossover_batch is UNSET
+    assert ntk_of(made(spec.Sgd(batch_size=4), spec.CrossEntropy(weight_decay=0.5))).crossover_batch is UNSET
+
+
 def test_eigenvalues_that_are_not_wanted_are_not_in_the_noise_kernel():
     record = ntk_of(made(spec.Sgd(batch_size=4), ntk_eigenvalues=0))
 

@@ -138,6 +138,26 @@ def test_the_variance_factor_is_that_of_the_mean_of_every_batch_there_is(samplin
     assert factor == pytest.approx(np.var(means) / np.var(values), abs=1e-14)
 
 
+@pytest.mark.parametrize("sampling", ["with_replacement", "without_replacement"])
+@pytest.mark.parametrize("optimizer", [Sgd(), HeavyBall(momentum=0.5), EmaMomentum(momentum=0.8)])
+def test_at_the_crossover_batch_both_edges_are_equally_far(optimizer, sampling):
+    n, outputs, trace = 1000, 3, 24.0
+    for size in (2, 16, 200):
+        optimizer = replace(optimizer, batch_size=size, sampling=sampling)
+        noise = noise_kernel.noise(optimizer, lr=0.01, num_examples=n)
+        # The eigenvalue whose share of its edge, 2 (1 + b) / lr, is the trace part's share of 1.
+        largest = trace_part(noise, trace) / outputs * 2 * (1 + noise.momentum) / noise.lr
+
+        found = noise_kernel.crossover_batch(optimizer, trace=trace, largest=largest, num_examples=n, num_outputs=outputs)
+        assert found == pytest.approx(size, rel=1e-12)
+
+
+def test_no_crossover_batch_without_a_noise_kernel_or_curvature():
+    assert noise_kernel.crossover_batch(Adam(), trace=1.0, largest=0.5, num_examples=10) is None
+    assert noise_kernel.crossover_batch(Sgd(), trace=0.0, largest=0.0, num_examples=10) is None
+    assert noise_kernel.crossover_batch(Sgd(), trace=math.nan, largest=1.0, num_examples=10) is None
+
+
 def test_the_full_batch_makes_no_noise():
     noise = noise_kernel.noise(Sgd(), lr=0.1, num_examples=5)
 
