@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from runners.records import Curve, Panel
+from runners.records import Curve, Edge, Panel
 from runners.spec import EmaMomentum, HeavyBall, Nesterov, Sgd, Train
 
 MOST_LINES = 4
@@ -71,6 +71,7 @@ def _sharpness(formula: str | None, *, preconditioned: bool) -> Panel:
         error=Curve(record="sharpness", field="preconditioned_error" if preconditioned else "error", label="error"),
         ratio=Curve(record="sharpness", field="ratio", label=f"of {formula}") if formula else None,
         notes=(Curve(record="sharpness", field="value", label="raw"),) if preconditioned else (),
+        edge=_edge("deterministic", "sharpness", "ratio", moved_by="lr") if formula else None,
     )
 
 
@@ -91,6 +92,7 @@ def _ntk(*, minibatch: bool, per_output: bool) -> Panel:
         )
         if minibatch
         else (),
+        edge=_edge("stochastic", "ntk", "noise_kernel", moved_by="lr or batch size") if minibatch else None,
     )
 
 
@@ -173,4 +175,9 @@ def _mean_square() -> Panel:
         references=(Curve(record="mean_square", field="threshold", label="mean-square edge"),),
         ratio=Curve(record="mean_square", field="ratio", label="of the mean-square edge"),
         notes=(Curve(record="mean_square", field="error", label="error of the edge"),),
+        edge=_edge("mean-square", "mean_square", "ratio", moved_by="lr or batch size"),
     )
+
+
+def _edge(name: str, record: str, field: str, *, moved_by: str) -> Edge:
+    return Edge(name=name, ratio=Curve(record=record, field=field, label=name), moved_by=moved_by)

@@ -33,6 +33,17 @@ class Curve(Struct, frozen=True, kw_only=True, omit_defaults=True):
     label: str
 
 
+class Edge(Struct, frozen=True, kw_only=True):
+    """A limit of stability that a run may stand at."""
+
+    name: str
+    """deterministic, stochastic, ..."""
+    ratio: Curve
+    """How far it is: 1 at the edge."""
+    moved_by: str
+    """What takes the run away from it, in words."""
+
+
 class Panel(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A chart of the run's screen, described by the runner so that the viewer need not know the science."""
 
@@ -54,6 +65,8 @@ class Panel(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Headline over its threshold, 1 at the edge; drawn as a sparkline, the label says of what."""
     notes: tuple[Curve, ...] = ()
     """Further numbers for the title: label and last value."""
+    edge: Edge | None = None
+    """The limit of stability that the panel tells of."""
 
 
 class DataDescription(Struct, frozen=True, kw_only=True):

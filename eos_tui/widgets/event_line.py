@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from eos_tui.output import printable
 from eos_tui.snapshot import RunSnapshot
 from eos_tui.widgets.text_rows import Part, Row, row_length
-from eos_tui.widgets.words import AT_EDGE, edges, panel_words
+from eos_tui.widgets.words import AT_EDGE, binding_edge, edges, panel_words
 from runners.records import EventRecord
 
 QUIET_EVENTS = frozenset({"checkpoint"})
@@ -17,10 +17,11 @@ SEPARATOR: Part = (" · ", "dim")
 
 
 def edge_rows(snapshot: RunSnapshot, width: int, height: int) -> Sequence[Row]:  # noqa: ARG001 - one row whatever the height
-    """Which edge is near: what is nearest to its threshold, or farthest past it, first."""
-    found = edges(snapshot)
-    long = _edge_row([(edge.long, edge.ratio) for edge in found])
-    return [long if row_length(long) <= width else _edge_row([(edge.short, edge.ratio) for edge in found])]
+    """Which edge binds, and what is nearest to its threshold, or farthest past it, first."""
+    found, binding = edges(snapshot), binding_edge(snapshot)
+    head = [(binding, "bold"), SEPARATOR] if binding else []
+    long = [*head, *_edge_row([(edge.long, edge.ratio) for edge in found])]
+    return [long if row_length(long) <= width else [*head, *_edge_row([(edge.short, edge.ratio) for edge in found])]]
 
 
 def _edge_row(sentences: Sequence[tuple[str, float]]) -> Row:

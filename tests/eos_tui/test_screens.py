@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from eos_tui.snapshot import RunSnapshot, Status
 from eos_tui.watcher import RunWatcher
@@ -11,7 +12,8 @@ from eos_tui.widgets.event_line import edge_rows, event_rows, panel_rows
 from eos_tui.widgets.run_header import header_rows, short_name
 from eos_tui.widgets.text_rows import Row, fitted, row_length
 from eos_tui.widgets.words import duration, ending, farewell
-from tests.eos_tui.fakes import DENSITY, NAME, NOW, FakeRun, live
+from runners.records import Edge
+from tests.eos_tui.fakes import DENSITY, NAME, NOW, NTK, PANELS, SHARPNESS, FakeRun, live
 
 
 @pytest.fixture
@@ -141,6 +143,43 @@ def test_the_edges_are_said_shorter_where_there_is_less_room(run):
     (row,) = edge_rows(snapshot_of(run), 78, 1)
 
     assert text(row) == "sharpness 1.00 of 2/lr, at edge · NTK trace 0.632 of its threshold, K 0.695"
+
+
+def with_edges(run, *, panels=PANELS):
+    """A header whose sharpness and NTK panels tell of an edge each."""
+    k = Edge(name="stochastic", ratio=NTK.notes[0], moved_by="lr or batch size")
+    known = {"sharpness": Edge(name="deterministic", ratio=SHARPNESS.ratio, moved_by="lr"), "NTK trace": k}
+    run.header(panels=tuple(structs.replace(panel, edge=known.get(panel.title)) for panel in panels))
+
+
+@pytest.mark.parametrize(
+    ("ratio", "trace", "expected"),
+    [
+        (1.02, 100.0, "binding edge: deterministic at 1.02 (moved by lr)"),
+        (0.9, 100.0, "binding edge: deterministic at 0.900 (moved by lr)"),
+        (0.4, 361.0, "binding edge: stochastic at 1.04 (moved by lr or batch size)"),
+        (0.2, 120.0, "binding edge: none, nearest stochastic at 0.347 (moved by lr or batch size)"),
+        (0.7, 120.0, "binding edge: none, nearest deterministic at 0.700 (moved by lr)"),
+    ],
+)
+def test_the_binding_edge_is_the_nearest_one_and_said_first_with_what_moves_it(run, ratio, trace, expected):
+    with_edges(run)
+    run.sharpness(100, ratio * 6.667)
+    run.ntk(100, trace)
+
+    for width in (80, 200):
+        (row,) = edge_rows(snapshot_of(run), width, 1)
+        assert text(row).startswith(f"{expected} · ")
+        assert "of 2/lr" in text(row)
+
+
+def test_a_single_edge_that_is_far_binds_nothing_and_an_unknown_one_is_not_spoken_of(run):
+    with_edges(run, panels=(SHARPNESS,))
+    assert edge_rows(snapshot_of(run), 80, 1) == [[]]
+    run.sharpness(100, 2.5)
+
+    (row,) = edge_rows(snapshot_of(run), 80, 1)
+    assert text(row) == "binding edge: none · sharpness below its edge: 0.375 of 2/lr"
 
 
 def test_nothing_is_said_of_edges_that_no_record_has(run):
