@@ -17,8 +17,8 @@ AT_EDGE = (0.9, 1.1)
 
 
 @dataclass(frozen=True)
-class Edge:
-    """A quantity that has a threshold."""
+class Standing:
+    """How a quantity stands to its threshold."""
 
     title: str
     ratio: float
@@ -81,11 +81,11 @@ def panel_words(snapshot: RunSnapshot, panel: Panel) -> str:
     return head + _notes(snapshot, panel)
 
 
-def edges(snapshot: RunSnapshot) -> list[Edge]:
+def edges(snapshot: RunSnapshot) -> list[Standing]:
     """How the panels that have a threshold stand to it: the one nearest to its edge, or farthest past it, first."""
     panels = snapshot.header.panels if snapshot.header else ()
     found = [
-        Edge(panel.title, ratio, f"{format_number(ratio)} {panel.ratio.label}", _notes(snapshot, panel))
+        Standing(panel.title, ratio, f"{format_number(ratio)} {panel.ratio.label}", _notes(snapshot, panel))
         for panel in panels
         if panel.ratio and (ratio := last_value(snapshot, panel.ratio)) is not None
     ]

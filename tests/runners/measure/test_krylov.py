@@ -122,7 +122,21 @@ def test_it_gives_up_after_max_products_and_says_so():
     assert found.num_products == 6
     assert not found.converged
     assert found.errors[0] > 1e-6 * found.values[0]
+    np.testing.assert_array_equal(found.errors, found.residuals)
     assert np.isfinite(found.values).all()
+
+
+@pytest.mark.parametrize(("tolerance", "is_near"), [(1e-3, False), (1e-2, False), (3e-2, False), (8e-2, True)])
+def test_a_looser_tolerance_calls_no_eigenvalue_near_that_is_further_than_one_percent_and_itself(tolerance, is_near):
+    # The second eigenvalue, 5 % below, is looked at again only where it counts as near.
+    operator, _ = matrix(np.array([10.0, 9.5, *np.linspace(5, -5, DIM - 2)]))
+    first = largest(operator, tolerance=tolerance)
+
+    again = largest(operator, tolerance=tolerance, start=first.start)
+
+    assert again.converged
+    assert (again.num_products > 2) == is_near
+    assert abs(10 - again.values[0]) <= tolerance * 10
 
 
 def test_a_basis_that_was_full_many_times_still_gives_the_value(double_precision):
