@@ -174,7 +174,6 @@ def _mean_square() -> Panel:
         series=(Curve(record="mean_square", field="lr", label="lr"),),
         references=(Curve(record="mean_square", field="threshold", label="mean-square edge"),),
         ratio=Curve(record="mean_square", field="ratio", label="of the mean-square edge"),
-        notes=(Curve(record="mean_square", field="error", label="error of the edge"),),
         edge=_edge("mean-square", "mean_square", "ratio", moved_by="lr or batch size"),
     )
 
