@@ -17,7 +17,8 @@ from runners.measure.operators import Problem, full_precision
 JACOBIAN_ENTRIES = 250_000_000
 """The most entries of the Jacobian of all outputs, which is formed whole: 1 GB in float32."""
 MAX_OUTPUTS = 2000
-"""The most outputs of all examples together: a product of the second-moment operator takes 4 times the cube of their number."""
+"""The most outputs of all examples together: a product of the second-moment operator takes 4 times the cube of their
+number in operations."""
 
 
 class Threshold(NamedTuple):
@@ -87,7 +88,7 @@ def threshold(
         max_products: Products after which to give up.
         key: For the solver's random directions.
 
-    Cost: One eigendecomposition of T; 4 products of matrices of its size for each product.
+    Cost: One eigendecomposition of T; 2 products of matrices of its size for each product.
     """
     size, num_examples = len(kernel), len(kernel) // num_outputs
     values, vectors = jnp.linalg.eigh(kernel)
