@@ -17,7 +17,7 @@ from pathlib import Path
 
 from eos_tui import launch
 from runners import spec_file
-from runners.spec import Spec
+from runners.experiments import Spec
 
 BUDGETS = {"later_seconds": 3.0, "later_compiled": 0.0}
 IMPORTS = [sys.executable, "-c", "import jax, flax, optax"]

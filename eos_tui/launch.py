@@ -18,8 +18,8 @@ from pathlib import Path
 from eos_tui.output import last_lines
 from runners import run_folder, spec_file
 from runners.errors import EosError, RunFolderError
+from runners.experiments import Spec
 from runners.run_folder import RunFolder
-from runners.spec import Spec
 
 RUNNER: tuple[str, ...] = (sys.executable, "-P", "-m", "runners")
 """The command that is given a run folder. -P: a folder that happens to be called `runners` must not stand in for ours."""

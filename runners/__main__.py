@@ -16,14 +16,13 @@ from typing import TYPE_CHECKING, Literal
 from runners import environment, log_writer, spec_file
 from runners.control import Requests, Signals
 from runners.errors import CheckpointError, EosError, ExitCode, RunFolderError
+from runners.experiments import Spec
 from runners.log_writer import LogWriter
 from runners.records import EndRecord
 from runners.run_folder import RunFolder
-from runners.spec import Spec
 
 if TYPE_CHECKING:
-    from runners.session import Session
-    from runners.train import TrainRunner
+    from runners.session import Runner, Session
 
 EXIT_CODES = {"finished": ExitCode.DONE, "stopped": ExitCode.DONE, "diverged": ExitCode.FAILED, "failed": ExitCode.FAILED}
 
@@ -75,10 +74,10 @@ def _run(folder: RunFolder, spec: Spec, signals: Signals) -> str:
 def open_session(folder: RunFolder, spec: Spec, *, log: LogWriter, signals: Signals, requests: Requests, fresh: bool) -> "Session":
     """A session at step 0, or at the newest checkpoint."""
     # jax and all that stands on it is imported here: what comes before answers at once.
+    from runners import kinds
     from runners.session import Session
-    from runners.train import TrainRunner
 
-    runner = TrainRunner(spec)
+    runner = kinds.build(spec)
     session = Session(runner, folder, log=log, signals=signals, requests=requests)
     if fresh:
         session.start()
@@ -87,7 +86,7 @@ def open_session(folder: RunFolder, spec: Spec, *, log: LogWriter, signals: Sign
     return session
 
 
-def _go_on(session: "Session", folder: RunFolder, runner: "TrainRunner") -> None:
+def _go_on(session: "Session", folder: RunFolder, runner: "Runner") -> None:
     """Continue from the newest checkpoint, or begin again when there is none."""
     # 0.2 s of imports that a fresh start does without.
     from runners.checkpoint import Checkpoints

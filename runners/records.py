@@ -112,17 +112,17 @@ class Header(Record, frozen=True, kw_only=True, tag="header"):
     pid: int
     precision: str
     num_params: int
-    num_examples: int
-    """Training examples."""
-    num_measured: int
+    num_examples: int | UnsetType = UNSET
+    """Training examples; absent, as all that follows from them, where there are none."""
+    num_measured: int | UnsetType = UNSET
     """Training examples that the curvature is measured on."""
     chunk_size: int | UnsetType = UNSET
     """Of these, examples in one pass."""
     measure_bytes: int | UnsetType = UNSET
     """Memory that the hungriest measurement takes beside parameters and data, as the compiler says."""
-    batch_size: int
-    data: DataDescription
-    loss_convention: str
+    batch_size: int | UnsetType = UNSET
+    data: DataDescription | UnsetType = UNSET
+    loss_convention: str | UnsetType = UNSET
     threshold_formula: str | None = None
     """The edge that the sharpness is held against, as a formula; null when none is known for the optimizer."""
 

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 from msgspec import inspect
 
-from runners.spec import Spec
+from runners.experiments import Spec
 
 Document: TypeAlias = dict[str, Any]
 """A spec as TOML has it: tables are dicts."""

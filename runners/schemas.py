@@ -15,9 +15,11 @@ from typing import Any
 
 import msgspec
 
-from runners import records, spec
+from runners import experiments, records, spec
 
 FOLDER = Path("docs") / "schemas"
+MODULES = (records, spec, experiments)
+"""Where the structs are defined."""
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
@@ -25,7 +27,7 @@ def schemas() -> dict[str, dict[str, Any]]:
     """The schemas by file name."""
     return {
         "spec.schema.json": _schema(
-            spec.Spec,
+            experiments.Spec,
             "A resolved spec, as in spec.json and in the log's header. In a TOML file every key may be absent, and a function of "
             'yours is written as name = "package.module:attribute" instead of name = "custom" with target.',
         ),
@@ -53,7 +55,7 @@ def field_docs(struct: type) -> dict[str, str]:
     """What the docstrings below a struct's fields say, those of its bases included."""
     found: dict[str, str] = {}
     for base in reversed(struct.__mro__):
-        if base.__module__ in (records.__name__, spec.__name__):
+        if base.__module__ in (module.__name__ for module in MODULES):
             found |= _module_docs(base.__module__).get(base.__name__, {})
     return found
 
@@ -61,7 +63,7 @@ def field_docs(struct: type) -> dict[str, str]:
 def _schema(type_: Any, description: str) -> dict[str, Any]:
     schema = msgspec.json.schema(type_)
     for name, definition in schema["$defs"].items():
-        struct = getattr(records, name, None) or getattr(spec, name)
+        struct = next(getattr(module, name) for module in MODULES if hasattr(module, name))
         definition["description"] = " ".join((struct.__doc__ or "").split())
         for field, text in field_docs(struct).items():
             definition["properties"][field]["description"] = text

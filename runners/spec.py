@@ -1,4 +1,4 @@
-"""What a run is asked to do: the spec's types, and their defaults and limits.
+"""What a training run is asked to do: the spec's types, and their defaults and limits; `experiments` has the other kinds.
 
 The one definition that the reader of spec files, the generated JSON Schema and the runners share. Reading a file and
 saying what is wrong with it is `spec_file`'s work. Must not import jax or anything that draws.
@@ -422,7 +422,3 @@ class Train(Table, tag_field="runner", tag="train", frozen=True):
     optimizer: Optimizer = field(default_factory=Sgd)
     measure: Measure = field(default_factory=Measure)
     run: Run = field(default_factory=Run)
-
-
-Spec: TypeAlias = Train
-"""Every kind of experiment, told apart by the key `runner`."""

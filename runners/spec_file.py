@@ -18,9 +18,10 @@ from msgspec.structs import replace
 
 from runners import schema, spec_problems
 from runners.errors import SpecError
+from runners.experiments import Spec
 from runners.overrides import Override, is_about, parse_override, with_overrides
 from runners.schema import Document, KeyPath
-from runners.spec import Csv, Data, ImageTable, Npz, Spec
+from runners.spec import Csv, Data, ImageTable, Npz, Train
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 """Beside this package, in the repository as in an installation. Not imported: a user's own folder `configs` would hide it."""
@@ -88,7 +89,7 @@ def from_json(text: bytes) -> Spec:
     return _checked(document, label="spec.json", given=[])
 
 
-def check_sizes(spec: Spec, num_train: int) -> None:
+def check_sizes(spec: Train, num_train: int) -> None:
     """Compare what the spec asks for with the training examples that the data set has.
 
     Raises:
@@ -172,19 +173,19 @@ def _checked(document: Document, *, label: str, given: Sequence[Override]) -> Sp
         raise SpecError(origin(problem.keys) + problem.message) from error
     for problem in spec_problems.of_spec(spec):
         raise SpecError(origin(problem.keys) + problem.message)
-    return replace(spec, data=_with_home(spec.data))
-
-
-def _with_home(data: Data) -> Data:
-    return _with_paths(data, os.path.expanduser)
+    return _with_paths(spec, os.path.expanduser)
 
 
 def with_absolute_paths(spec: Spec) -> Spec:
     """The spec with its data's path absolute, so that a run can be resumed from any folder."""
-    return replace(spec, data=_with_paths(spec.data, os.path.abspath))
+    return _with_paths(spec, os.path.abspath)
 
 
-def _with_paths(data: Data, change: Callable[[str], str]) -> Data:
+def _with_paths(spec: Spec, change: Callable[[str], str]) -> Spec:
+    return replace(spec, data=_data_with_paths(spec.data, change)) if isinstance(spec, Train) else spec
+
+
+def _data_with_paths(data: Data, change: Callable[[str], str]) -> Data:
     if isinstance(data, Npz | Csv):
         return replace(data, path=change(data.path))
     if isinstance(data, ImageTable) and data.dir is not None:

@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 from msgspec import ValidationError, inspect
 
 from runners import schema
+from runners.experiments import Spec
 from runners.schema import Document, KeyPath
-from runners.spec import Chebyshev, Cnn, Cosine, CrossEntropy, Csv, Data, Gaussian, Piecewise, Sgd, Spec
+from runners.spec import Chebyshev, Cnn, Cosine, CrossEntropy, Csv, Data, Gaussian, Piecewise, Sgd, Train
 
 SYNONYMS = {
     "learning_rate": "lr",
@@ -210,12 +211,13 @@ def _nearest(word: str, words: list[str]) -> str | None:
 
 def of_spec(spec: Spec) -> Iterator[Problem]:
     """Keys that contradict each other."""
-    yield from _sizes(spec)
-    yield from _schedule(spec)
-    yield from _data_and_others(spec)
+    if isinstance(spec, Train):
+        yield from _sizes(spec)
+        yield from _schedule(spec)
+        yield from _data_and_others(spec)
 
 
-def _sizes(spec: Spec) -> Iterator[Problem]:
+def _sizes(spec: Train) -> Iterator[Problem]:
     size = ("data", "num_train")
     num_train = spec.data.num_train
     if num_train is None and isinstance(spec.data, Chebyshev):
@@ -227,7 +229,7 @@ def _sizes(spec: Spec) -> Iterator[Problem]:
             yield Problem((path, size), problem.message)
 
 
-def _schedule(spec: Spec) -> Iterator[Problem]:
+def _schedule(spec: Train) -> Iterator[Problem]:
     lr, table = spec.optimizer.lr, ("optimizer", "lr")
     if isinstance(lr, Cosine) and lr.warmup_steps >= lr.steps:
         yield _wrong_value((*table, "warmup_steps"), lr.warmup_steps, f"less than optimizer.lr.steps = {lr.steps}")
@@ -239,7 +241,7 @@ def _schedule(spec: Spec) -> Iterator[Problem]:
             yield _wrong_value((*table, "values"), lr.values, expected)
 
 
-def _data_and_others(spec: Spec) -> Iterator[Problem]:
+def _data_and_others(spec: Train) -> Iterator[Problem]:
     data, name = spec.data, ("data", "name")
     if isinstance(data, Gaussian) and data.spectrum is not None and len(data.spectrum) != data.num_features:
         expected = f"data.num_features = {data.num_features} eigenvalues, not {len(data.spectrum)}"

@@ -107,12 +107,13 @@ def _paragraphs(folder: "RunFolder", seen: "RunSnapshot") -> "Iterator[tuple[str
 
 
 def _header(header: "Header") -> "Iterator[tuple[str, str]]":
-    data = header.data
     yield "began", f"{header.created} on {header.host}, {header.device}, process {header.pid}"
-    yield "data", f"{data.name} from {data.source}: {data.num_train:,} to train, {data.num_test:,} to test"
-    yield "", f"standardization: {data.standardization}"
+    if header.data:
+        yield "data", f"{header.data.name} from {header.data.source}: {header.data.num_train:,} to train, {header.data.num_test:,} to test"
+        yield "", f"standardization: {header.data.standardization}"
     yield "model", f"{header.num_params:,} parameters, {header.precision}"
-    yield "loss", header.loss_convention
+    if header.loss_convention:
+        yield "loss", header.loss_convention
     yield "versions", ", ".join(f"{name} {version}" for name, version in header.versions.items())
     if header.git:
         yield "git", f"{header.git.commit}{', with changes' if header.git.dirty else ''}"

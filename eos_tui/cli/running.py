@@ -9,7 +9,7 @@ import typer
 from eos_tui.cli.group import Plain, Run, RunsDir
 
 if TYPE_CHECKING:
-    from runners.spec import Spec
+    from runners.spec import Train
 
 Detach = Annotated[bool, typer.Option("--detach", help="Start it, print its name, and leave.")]
 
@@ -36,9 +36,11 @@ def run(
     from eos_tui import launch
     from eos_tui.cli import attending
     from runners import run_folder, spec_file
+    from runners.spec import Train
 
     loaded = spec_file.load(spec, overrides or [])
-    _check_sizes(loaded)
+    if isinstance(loaded, Train):
+        _check_sizes(loaded)
     launched = launch.start(spec_file.with_absolute_paths(loaded), name=name or _name(spec), runs=run_folder.runs_dir(runs_dir))
     attending.attend(launched, detach=detach, plain=plain)
 
@@ -71,7 +73,7 @@ def resume(run: Run, *, runs_dir: RunsDir = None, detach: Detach = False, plain:
     attending.resume(run_folder.find(run_folder.runs_dir(runs_dir), run), detach=detach, plain=plain)
 
 
-def _check_sizes(spec: "Spec") -> None:
+def _check_sizes(spec: "Train") -> None:
     """Find out, before anything is made, whether the data and the user's modules are there and suffice."""
     from runners import data_files, imports, spec_file
     from runners.spec import CustomModel, CustomOptimizer

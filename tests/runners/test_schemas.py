@@ -9,8 +9,8 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from runners import schemas
+from runners.experiments import Spec
 from runners.records import AnyRecord, Panel, Request
-from runners.spec import Spec
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = (ROOT / "tests" / "golden" / "log-schema-1.jsonl").read_text().splitlines()

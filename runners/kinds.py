@@ -1,0 +1,19 @@
+"""Which runner carries out which kind of experiment."""
+
+from runners.experiments import Spec
+from runners.session import Runner
+from runners.spec import Train
+
+
+def build(spec: Spec) -> Runner:
+    """The runner of a spec, compiled and ready at step 0.
+
+    Raises:
+        EosError: If it cannot be built: parts of the spec do not fit each other, or the data cannot be read.
+    """
+    # A kind's modules are imported when it is asked for: jax and what stands on it take a second.
+    match spec:
+        case Train():
+            from runners.train import TrainRunner
+
+            return TrainRunner(spec)
