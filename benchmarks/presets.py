@@ -16,7 +16,7 @@ from runners.measure import operators
 from runners.measure.operators import Problem
 from runners.programs import Program
 from runners.spec import Cifar10, Train
-from runners.train import MAX_CHUNK_STEPS, Loop
+from runners.train import MAX_CHUNK_STEPS, Loop, State
 
 
 class Preset:
@@ -77,12 +77,13 @@ class Training:
         """The parameters after so many updates, which may not be fewer than there are by now."""
         while self.step < step:
             count = min(step - self.step, MAX_CHUNK_STEPS)
-            self.params, self._state, _ = self._loop(*self._arguments(count))
+            state, _ = self._loop(*self._arguments(count))
+            self.params, self._state = state.params, state.opt_state
             self.step += count
         return self.params
 
     def _arguments(self, count: int) -> tuple[object, ...]:
-        return self.params, self._state, self._preset.x, self._preset.y, self._key, np.int32(self.step), np.int32(count)
+        return State(self.params, self._state, None), self._preset.x, self._preset.y, self._key, np.int32(self.step), np.int32(count)
 
 
 def converted(params: PyTree[Array], precision: Literal["float32", "float64"]) -> PyTree[Array]:

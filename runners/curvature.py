@@ -36,6 +36,8 @@ UNFOLLOWED = 0.5
 every 10 steps, the share was above 0.6 in 135 of 139 measurements and below 0.35 in the others."""
 UNCONVERGED = "unconverged"
 """Where the state keeps whether the last sharpness was one that did not converge: of several in a row only the first is told."""
+FOLLOWED = "Rayleigh quotient in the update, from a power step two updates before; a lower bound"
+"""Method of a sharpness that was followed."""
 NTK_EIGENVALUES = 5
 """Eigenvalues of G that enter K when none are asked for."""
 
@@ -88,8 +90,8 @@ class Curvature:
         self._news: list[tuple[str, str]] = []
         """Events that a measurement gives rise to, and their messages, until they are told."""
         self._measures_sharpness = bool(measure.sharpness_every or measure.gradient_every)
-        self._top: Eigenvalues | None = None
-        """The sharpness of the present step, once it is measured."""
+        self.top: Eigenvalues | None = None
+        """The sharpness as it was last solved for at the present step; None where it was not."""
         if self._measures_sharpness:
             self.state[UNCONVERGED] = jnp.asarray(np.False_)
             self._sharpness = self._meter("sharpness", sharpness.hessian(self._problem), model.params, top_k=measure.top_k)
@@ -112,7 +114,7 @@ class Curvature:
     def intervals(self) -> tuple[int, ...]:
         """Steps from one measurement to the next, of each quantity; 0 for never."""
         verify_every = self._measure.verify_every if self._measures_sharpness else 0
-        return self._measure.sharpness_every, self._measure.ntk_every, verify_every, *(gauge.every for gauge in self._gauges)
+        return self._measure.sharpness_solve_every, self._measure.ntk_every, verify_every, *(gauge.every for gauge in self._gauges)
 
     def measure(
         self,
@@ -138,8 +140,8 @@ class Curvature:
             velocity: Gives the optimizer's momentum buffer, if it has one.
         """
         measure = self._measure
-        self._top = None
-        if self._measures_sharpness and any(map(is_due, (measure.sharpness_every, measure.gradient_every, measure.verify_every))):
+        self.top = None
+        if self.solves(is_due):
             is_verified = step > 0 and is_due(measure.verify_every)
             yield self.sharpness(params, preconditioner(), lr=lr, step=step, time=clock(), verify=is_verified)
             for event, message in self._news:
@@ -148,11 +150,16 @@ class Curvature:
         for gauge in self._gauges:
             if is_due(gauge.every):
                 key = self._random(step, gauge.name)
-                at = At(params, lr=lr, step=step, time=clock(), key=key, sharpness=self._top, velocity=velocity)
+                at = At(params, lr=lr, step=step, time=clock(), key=key, sharpness=self.top, velocity=velocity)
                 record, self.state[gauge.name] = gauge.read(at, self.state[gauge.name])
                 yield record
         if is_due(measure.ntk_every):
             yield self.ntk(params, lr=lr, step=step, time=clock())
+
+    def solves(self, is_due: Callable[[int], bool]) -> bool:
+        """Whether the sharpness is solved for at this step, for its own sake or another quantity's; see `measure`."""
+        measure = self._measure
+        return self._measures_sharpness and any(map(is_due, (measure.sharpness_solve_every, measure.gradient_every, measure.verify_every)))
 
     def sharpness(
         self, params: PyTree[Array], preconditioner: PyTree[Array] | None, *, lr: float, step: int, time: float, verify: bool = False
@@ -162,7 +169,7 @@ class Curvature:
         self._judge(found)
         if verify:
             found = self._verified(found, params, step=step)
-        self._top = found
+        self.top = found
         record = SharpnessRecord(step=step, time=time, num_examples=self.num_examples, **told(found))
         if preconditioner is not None:
             other = self._eigenvalues("preconditioned", self._preconditioned, params, preconditioner, step=step)
@@ -170,6 +177,22 @@ class Curvature:
         if self._measure.smallest:
             record = _beside(record, "smallest", self._eigenvalues("smallest", self._smallest, params, step=step).negated())
         return self._held_against_edge(record, *self._edge(params, lr))
+
+    def followed(self, value: float, residual: float, *, lr: float, grad_norm: float, step: int, time: float) -> SharpnessRecord:
+        """A sharpness that an update found on its way, held against the edge at this learning rate; see `train.Loop`."""
+        record = SharpnessRecord(
+            step=step,
+            time=time,
+            value=value,
+            residual=residual,
+            error=residual,
+            num_hvps=1,
+            converged=False,
+            num_examples=self.num_examples,
+            method=FOLLOWED,
+            seconds=0.0,
+        )
+        return self._held_against_edge(record, thresholds.threshold(self._spec.optimizer, lr, grad_norm=grad_norm), 0.0)
 
     def ntk(self, params: PyTree[Array], *, lr: float, step: int, time: float) -> NtkRecord:
         """Trace of the NTK and noise kernel norm K at these parameters, for the batches and the learning rate of this step."""

@@ -349,6 +349,9 @@ class Measure(Table, frozen=True):
     """What is measured, how often and how well."""
 
     sharpness_every: CountOrNever = 10
+    solve_every: PositiveInt = 1
+    """With sharpness_every = 1: at how many steps' distance the sharpness is solved for. At the others it is followed, by one product
+    in the update itself, which gives a lower bound."""
     ntk_every: CountOrNever = 50
     evaluate_every: CountOrNever = 100
     """Training and test loss and accuracy on all the examples that the spec names."""
@@ -397,6 +400,16 @@ class Measure(Table, frozen=True):
     """Random probes of Hutchinson's estimator, of each group of examples."""
     ntk_eigenvalues: CountOrNever | Literal["auto"] = "auto"
     """Top Gauss-Newton eigenvalues, which enter K beside the trace. "auto": 5 where there is a K, else none."""
+
+    @property
+    def follows(self) -> bool:
+        """Whether the sharpness is followed from one solve to the next."""
+        return self.sharpness_every == 1 and self.solve_every > 1
+
+    @property
+    def sharpness_solve_every(self) -> int:
+        """Steps from one solve of the sharpness to the next; 0 for never."""
+        return self.solve_every if self.follows else self.sharpness_every
 
 
 class Run(Table, frozen=True):

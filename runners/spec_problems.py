@@ -18,7 +18,7 @@ from msgspec import ValidationError, inspect
 from runners import schema
 from runners.experiments import Spec
 from runners.schema import Document, KeyPath
-from runners.spec import Chebyshev, Cnn, Cosine, CrossEntropy, Csv, Data, Gaussian, Piecewise, Sgd, Train
+from runners.spec import Adam, Chebyshev, Cnn, Cosine, CrossEntropy, Csv, CustomOptimizer, Data, Gaussian, Piecewise, RmsProp, Sgd, Train
 
 SYNONYMS = {
     "learning_rate": "lr",
@@ -252,9 +252,23 @@ def _data_and_others(spec: Train) -> Iterator[Problem]:
     if spec.measure.mean_square_every and not (isinstance(spec.optimizer, Sgd) and spec.objective.weight_decay == 0):
         message = f"measure.mean_square_every = {spec.measure.mean_square_every}: the edge is known for plain SGD without weight decay only"
         yield Problem((("measure", "mean_square_every"), ("optimizer", "name")), f"{message}. Set it to 0.")
+    if spec.measure.follows and (reason := _why_not_followed(spec)):
+        key, message = reason
+        yield Problem((("measure", "solve_every"), key), f"measure.solve_every = {spec.measure.solve_every}: {message}. Set it to 1.")
     if isinstance(spec.model, Cnn) and isinstance(data, Chebyshev | Gaussian | Csv):
         message = f'model.name = "cnn": needs images, and {_described(data)} has none. Use "mlp" or "linear".'
         yield Problem((("model", "name"), name), message)
+
+
+def _why_not_followed(spec: Train) -> tuple[KeyPath, str] | None:
+    """The key that stands against following the sharpness in the updates, and why."""
+    if spec.optimizer.batch_size != "full":
+        return ("optimizer", "batch_size"), "the sharpness is followed in the update, whose gradient has to be that of all examples"
+    if spec.measure.num_examples != "all":
+        return ("measure", "num_examples"), "the sharpness is followed in the update, whose gradient is that of all examples"
+    if isinstance(spec.optimizer, Adam | RmsProp | CustomOptimizer):
+        return ("optimizer", "name"), "the preconditioned sharpness is not followed"
+    return None
 
 
 def _has_real_targets(data: Data) -> bool:

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import msgspec
 import numpy as np
 import optax
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, Key, PyTree, Shaped
 from msgspec import UNSET
 
@@ -52,10 +53,27 @@ class Update(NamedTuple):
     grad_norm: Float[Array, "*steps"]
     accuracy: Float[Array, "*steps"] | None
     """None for real targets."""
+    sharpness: tuple[Float[Array, "*steps"], Float[Array, "*steps"]] | None
+    """Followed: Rayleigh quotient and residual; None where it is not."""
+
+
+class State(NamedTuple):
+    """What an update changes."""
+
+    params: Params
+    opt_state: optax.OptState
+    followed: Float[Array, "two dim"] | None
+    """Unit vectors near the top eigenvectors of the Hessian at even and at odd steps; None where the sharpness is not followed."""
 
 
 class Loop(NamedTuple):
-    """The updates of a run as one program."""
+    """The updates of a run as one program.
+
+    Where `followed` is given to it, an update differentiates its gradient along one of two unit vectors v as well, by turns: that is a
+    Hessian-vector product H v for 1.2 gradients, and v^T H v a lower bound of the sharpness. H v / |H v| is the vector two updates on.
+    By turns, since at the edge the parameters jump from one side of the valley to the other, and a side's top eigenvector is
+    nearer to the one that it had than to the other side's.
+    """
 
     model: Model
     objective: Objective
@@ -63,25 +81,18 @@ class Loop(NamedTuple):
     table: OptimizerTable
 
     def run(
-        self,
-        params: Params,
-        opt_state: optax.OptState,
-        x: Inputs,
-        y: Targets,
-        key: Key[Array, ""],
-        first: Int[Array, ""],
-        count: Int[Array, ""],
-    ) -> tuple[Params, optax.OptState, Update]:
+        self, state: State, x: Inputs, y: Targets, key: Key[Array, ""], first: Int[Array, ""], count: Int[Array, ""]
+    ) -> tuple[State, Update]:
         """Apply `count` updates, the first at step `first`; the buffers mean nothing from place `count` on."""
 
-        def turn(index: Int[Array, ""], carry: tuple[Params, optax.OptState, Update]) -> tuple[Params, optax.OptState, Update]:
-            params, opt_state, buffers = carry
-            params, opt_state, update = self._update(params, opt_state, *self._batch(x, y, key, first + index), first + index)
-            return params, opt_state, jax.tree.map(lambda buffer, value: buffer.at[index].set(value), buffers, update)
+        def turn(index: Int[Array, ""], carry: tuple[State, Update]) -> tuple[State, Update]:
+            state, buffers = carry
+            state, update = self._update(state, *self._batch(x, y, key, first + index), first + index)
+            return state, jax.tree.map(lambda buffer, value: buffer.at[index].set(value), buffers, update)
 
-        shapes = jax.eval_shape(self._update, params, opt_state, *self._batch(x, y, key, first), first)[2]
+        shapes = jax.eval_shape(self._update, state, *self._batch(x, y, key, first), first)[1]
         buffers = jax.tree.map(lambda shape: jnp.zeros(MAX_CHUNK_STEPS, shape.dtype), shapes)
-        result: tuple[Params, optax.OptState, Update] = jax.lax.fori_loop(0, count, turn, (params, opt_state, buffers))
+        result: tuple[State, Update] = jax.lax.fori_loop(0, count, turn, (state, buffers))
         return result
 
     def _batch(self, x: Inputs, y: Targets, key: Key[Array, ""], step: Int[Array, ""]) -> Batch:
@@ -91,10 +102,9 @@ class Loop(NamedTuple):
         indices = batch_indices(key, step, num_examples=len(x), batch_size=batch_size, sampling=self.table.sampling)
         return x[indices], y[indices]
 
-    def _update(
-        self, params: Params, opt_state: optax.OptState, x: Inputs, y: Targets, step: Int[Array, ""]
-    ) -> tuple[Params, optax.OptState, Update]:
+    def _update(self, state: State, x: Inputs, y: Targets, step: Int[Array, ""]) -> tuple[State, Update]:
         x, y, counted = devices.batch(x, y)
+        params, followed = state.params, state.followed
 
         def loss(params: Params) -> tuple[Float[Array, ""], Float[Array, ""] | None]:
             outputs = self.model.apply(params, x)
@@ -102,12 +112,26 @@ class Loop(NamedTuple):
             data_loss, accuracy = jnp.mean(losses, where=counted), self.objective.accuracy(outputs, y, counted)
             return data_loss + self.objective.penalty(params), accuracy
 
-        (value, accuracy), gradient = jax.value_and_grad(loss, has_aux=True)(params)
-        update = Update(value, self.optimizer.lr(step), optax.tree.norm(gradient), accuracy)
+        def gradient_and_value(params: Params) -> tuple[Params, tuple[Float[Array, ""], Float[Array, ""] | None]]:
+            value, gradient = jax.value_and_grad(loss, has_aux=True)(params)
+            return gradient, value
+
+        sharpness = None
+        if followed is None:
+            gradient, (value, accuracy) = gradient_and_value(params)
+        else:
+            vector = followed[step % 2]
+            tangent = ravel_pytree(params)[1](vector)
+            gradient, image, (value, accuracy) = jax.jvp(gradient_and_value, (params,), (tangent,), has_aux=True)
+            image = ravel_pytree(image)[0]
+            quotient, norm = jnp.vdot(vector, image), jnp.linalg.norm(image)
+            sharpness = quotient, jnp.linalg.norm(image - quotient * vector)
+            followed = followed.at[step % 2].set(jnp.where(norm > 0, image / norm, vector))
+        update = Update(value, self.optimizer.lr(step), optax.tree.norm(gradient), accuracy, sharpness)
         if self.optimizer.perturb is not None:
             gradient, _ = jax.grad(loss, has_aux=True)(self.optimizer.perturb(params, gradient))
-        change, opt_state = self.optimizer.transformation.update(gradient, opt_state, params)
-        return optax.apply_updates(params, change), opt_state, update
+        change, opt_state = self.optimizer.transformation.update(gradient, state.opt_state, params)
+        return State(optax.apply_updates(params, change), opt_state, followed), update
 
 
 class TrainRunner:
@@ -138,8 +162,9 @@ class TrainRunner:
         )
         self._objective = objectives.build(spec.objective, self._data)
         self._optimizer = optimizers.build(spec.optimizer, self._model.params)
-        self._params = self._model.params
-        self._opt_state = jax.jit(self._optimizer.transformation.init)(self._params)
+        params = self._model.params
+        followed = jnp.zeros((2, self._model.num_params), run.precision) if spec.measure.follows else None
+        self._state = State(params, jax.jit(self._optimizer.transformation.init)(params), followed)
         self._x, self._y = devices.copied((self._data.x, self._data.y))
         self._order_key = jax.random.key(_seed(run.order_seed, run.seed))
         self._curvature = Curvature(
@@ -151,7 +176,7 @@ class TrainRunner:
             preconditioned=self._optimizer.uses_preconditioner,
         )
         loop = Loop(self._model, self._objective, self._optimizer, spec.optimizer)
-        self._chunk = Program(loop.run, *self._arguments(1), donate=(0, 1))
+        self._chunk = Program(loop.run, *self._arguments(1), donate=(0,))
         for program in (*self._curvature.programs, self._chunk):
             program.wait()
         self._step_seconds = 0.0
@@ -205,14 +230,19 @@ class TrainRunner:
         lr = _numbers(np.asarray([self._optimizer.lr(self.step)]))[0]
 
         def preconditioner() -> PyTree[Array] | None:
-            return self._optimizer.preconditioner(self._opt_state, self.step)
+            return self._optimizer.preconditioner(self._state.opt_state, self.step)
 
         def velocity() -> PyTree[Array] | None:
-            return self._optimizer.velocity(self._opt_state)
+            return self._optimizer.velocity(self._state.opt_state)
 
+        if self._state.followed is not None and self.step:
+            start = self._curvature.state["sharpness"]
+            self._curvature.state["sharpness"] = start._replace(vectors=start.vectors.at[0].set(self._state.followed[self.step % 2]))
         yield from self._curvature.measure(
-            self._params, preconditioner, lr=lr, step=self.step, clock=clock, is_due=self._is_due, velocity=velocity
+            self._state.params, preconditioner, lr=lr, step=self.step, clock=clock, is_due=self._is_due, velocity=velocity
         )
+        if self._state.followed is not None and self._curvature.top is not None:
+            self._state = self._state._replace(followed=jnp.tile(self._curvature.top.vectors[0], (2, 1)))
         values: dict[str, float | None] = {}
         if self.step == self.steps or (self._has_minibatches and any(map(self._is_due, self._curvature.intervals))):
             values["measured_loss"] = self._measured_loss()
@@ -225,15 +255,20 @@ class TrainRunner:
         """One chunk of updates, at most to the next measurement or checkpoint; a record for each."""
         count = self._chunk_length()
         began, wall = clock(), time.perf_counter()
-        self._params, self._opt_state, buffers = self._chunk(*self._arguments(count))
+        self._state, buffers = self._chunk(*self._arguments(count))
         losses, rates, norms = (_numbers(np.asarray(buffer)[:count]) for buffer in buffers[:3])
         accuracies = None if buffers.accuracy is None else _numbers(np.asarray(buffers.accuracy)[:count])
+        followed = [] if buffers.sharpness is None else [_numbers(np.asarray(buffer)[:count]) for buffer in buffers.sharpness]
         self._step_seconds = (time.perf_counter() - wall) / count
         seconds = (clock() - began) / count
         for turn in range(count):
+            time_ = began + turn * seconds
+            if followed and not self._curvature.solves(self._is_due):
+                value, residual = followed[0][turn], followed[1][turn]
+                yield self._curvature.followed(value, residual, lr=rates[turn], grad_norm=norms[turn], step=self.step, time=time_)
             yield StepRecord(
                 step=self.step,
-                time=began + turn * seconds,
+                time=time_,
                 loss=losses[turn],
                 lr=rates[turn],
                 grad_norm=norms[turn],
@@ -246,15 +281,15 @@ class TrainRunner:
 
     def state(self) -> PyTree[Array]:
         """Parameters, the optimizer's state, and what the next measurement starts from."""
-        return self._params, self._opt_state, self._curvature.state
+        return self._state, self._curvature.state
 
     def restore(self, state: PyTree[Array | np.ndarray], *, step: int, first_loss: float | None) -> None:
         """Go on from a state, at a step whose measurements are done."""
-        self._params, self._opt_state, self._curvature.state = jax.tree.map(jnp.asarray, state)
+        self._state, self._curvature.state = jax.tree.map(jnp.asarray, state)
         self.step, self.first_loss, self._measured_step = step, first_loss, step
 
     def _arguments(self, count: int) -> tuple[object, ...]:
-        return self._params, self._opt_state, self._x, self._y, self._order_key, np.int32(self.step), np.int32(count)
+        return self._state, self._x, self._y, self._order_key, np.int32(self.step), np.int32(count)
 
     @property
     def _has_minibatches(self) -> bool:
@@ -263,7 +298,7 @@ class TrainRunner:
     def _measured_loss(self) -> float:
         """The objective, weight decay included, on the measured examples; judges the last parameters as well."""
         size = self._curvature.num_examples
-        penalty = float(self._objective.penalty(self._params))
+        penalty = float(self._objective.penalty(self._state.params))
         loss = self._evaluated(self._x[:size], self._y[:size]).loss + penalty
         self._judge(loss)
         return loss
@@ -278,7 +313,7 @@ class TrainRunner:
 
     def _evaluated(self, x: Inputs | np.ndarray, y: Targets | np.ndarray) -> Evaluation:
         chunk_size = self._curvature.chunk_size
-        return objectives.evaluate(self._objective, self._model.apply, params=self._params, x=x, y=y, chunk_size=chunk_size)
+        return objectives.evaluate(self._objective, self._model.apply, params=self._state.params, x=x, y=y, chunk_size=chunk_size)
 
     def _is_due(self, every: int) -> bool:
         return every > 0 and (self.step % every == 0 or self.step == self.steps)

@@ -57,6 +57,7 @@ OPTIMIZERS = {
 
 SHARPNESS = Measure(sharpness_every=6, ntk_every=0, evaluate_every=20)
 MEASURED = {
+    "gradient descent": structs.replace(SHARPNESS, sharpness_every=1, solve_every=7),
     "sgd": structs.replace(SHARPNESS, top_k=2, ntk_every=15, ntk_method="hutchinson", ntk_probes=4),
     "adam": SHARPNESS,
     "sam": SHARPNESS,

@@ -164,6 +164,18 @@ def test_the_home_folder_is_expanded_and_nothing_else(read, monkeypatch):
             'model.name = "cnn": needs images, and data.name = "gaussian" has none. Use "mlp" or "linear".',
         ),
         (
+            "[optimizer]\nbatch_size = 8\n[measure]\nsharpness_every = 1\nsolve_every = 9",
+            "measure.solve_every = 9: the sharpness is followed in the update, whose gradient has to be that of all examples. Set it to 1.",
+        ),
+        (
+            "[measure]\nsharpness_every = 1\nsolve_every = 9\nnum_examples = 50",
+            "measure.solve_every = 9: the sharpness is followed in the update, whose gradient is that of all examples. Set it to 1.",
+        ),
+        (
+            '[optimizer]\nname = "adam"\n[measure]\nsharpness_every = 1\nsolve_every = 9',
+            "measure.solve_every = 9: the preconditioned sharpness is not followed. Set it to 1.",
+        ),
+        (
             '[optimizer]\nname = "adam"\n[measure]\nmean_square_every = 5',
             "measure.mean_square_every = 5: the edge is known for plain SGD without weight decay only. Set it to 0.",
         ),

@@ -4,13 +4,30 @@ import math
 import jax
 import numpy as np
 import pytest
+from jax.flatten_util import ravel_pytree
 from msgspec import UNSET
 from msgspec.structs import replace
 
 from runners.errors import SpecError
 from runners.records import BatchSharpnessRecord, MetricsRecord, NtkRecord, SharpnessRecord, StepRecord
 from runners.sampling import batch_indices
-from runners.spec import Adam, Chebyshev, CrossEntropy, Digits, HeavyBall, Linear, Measure, Mlp, Mse, Piecewise, Run, Sam, Sgd, Train
+from runners.spec import (
+    Adam,
+    Chebyshev,
+    CrossEntropy,
+    Digits,
+    HeavyBall,
+    Linear,
+    Measure,
+    Mlp,
+    Mse,
+    NormalizedGd,
+    Piecewise,
+    Run,
+    Sam,
+    Sgd,
+    Train,
+)
 from runners.train import TrainRunner
 
 SMALL = Train(
@@ -129,6 +146,73 @@ def test_measuring_does_not_change_the_training(small):
     assert losses(replace(SMALL, measure=UNMEASURED)) == [record.loss for record in of(StepRecord, small[1])]
 
 
+FOLLOWED = replace(UNMEASURED, sharpness_every=1, solve_every=5, verify_every=0)
+
+
+def test_a_followed_sharpness_is_the_quotient_of_a_vector_that_took_a_power_step_with_the_hessian_of_two_updates_before():
+    with jax.enable_x64(True):
+        spec = replace(
+            SMALL, objective=Mse(weight_decay=0.05), measure=replace(FOLLOWED, tolerance=1e-10), run=Run(steps=14, precision="float64")
+        )
+        runner, records = run(spec)
+        x, y, lr = runner._x, runner._y, 0.1
+        flat, unravel = ravel_pytree(TrainRunner(spec)._model.params)
+
+        def loss(flat):
+            return runner._objective.loss(runner._model.apply, unravel(flat), x, y)
+
+        gradient, hessian = jax.jit(jax.grad(loss)), jax.jit(jax.hessian(loss))
+        found = of(SharpnessRecord, records)
+        vectors = {}
+        for step, record in enumerate(found[:-1]):
+            values, columns = np.linalg.eigh(hessian(flat))
+            if step % 5 == 0:
+                vectors = dict.fromkeys((0, 1), columns[:, -1])
+                assert record.value == pytest.approx(values[-1], rel=1e-10)
+            vector = vectors[step % 2]
+            image = np.asarray(hessian(flat)) @ vector
+            if step % 5:
+                assert record.value == pytest.approx(vector @ image, rel=1e-7)
+                assert record.residual == pytest.approx(np.linalg.norm(image - vector @ image * vector), rel=1e-3)
+                assert record.value <= values[-1]
+            vectors[step % 2] = image / np.linalg.norm(image)
+            flat = flat - lr * gradient(flat)
+
+
+def test_a_followed_sharpness_says_that_it_is_no_solution_and_comes_at_each_step_before_its_update():
+    spec = replace(SMALL, measure=FOLLOWED, run=Run(steps=13, checkpoint_every=4))
+
+    records = run(spec)[1]
+
+    found = of(SharpnessRecord, records)
+    assert [(record.step, record.converged) for record in found] == [(step, step in (0, 5, 10, 13)) for step in range(14)]
+    assert [(record.step, type(record)) for record in records][:4] == [
+        (0, SharpnessRecord),
+        (0, StepRecord),
+        (1, SharpnessRecord),
+        (1, StepRecord),
+    ]
+    followed = [record for record in found if not record.converged]
+    assert {(record.num_hvps, record.error - record.residual, record.threshold) for record in followed} == {(1, 0.0, 20.0)}
+    assert all(record.ratio == record.value / 20 for record in followed)
+
+
+def test_a_followed_sharpness_is_held_against_the_edge_that_its_own_gradient_sets():
+    spec = replace(SMALL, optimizer=NormalizedGd(lr=0.01), measure=FOLLOWED, run=Run(steps=4))
+
+    records = run(spec)[1]
+
+    norms = {record.step: record.grad_norm for record in of(StepRecord, records)}
+    assert all(record.threshold == pytest.approx(2 * norms[record.step] / 0.01, rel=1e-5) for record in of(SharpnessRecord, records)[:-1])
+
+
+def test_following_changes_the_training_by_rounding_alone():
+    with jax.enable_x64(True):
+        precise = replace(SMALL, run=Run(steps=20, precision="float64"))
+
+        assert losses(replace(precise, measure=FOLLOWED)) == pytest.approx(losses(replace(precise, measure=UNMEASURED)), rel=1e-12)
+
+
 def test_the_updates_compile_once_whatever_the_intervals_are(monkeypatch):
     traced = []
     spec = replace(SMALL, measure=Measure(sharpness_every=3, ntk_every=0, evaluate_every=7), run=Run(steps=20, checkpoint_every=4))
@@ -203,9 +287,9 @@ def test_minibatch_runs_log_the_loss_on_the_measured_examples_with_weight_decay(
     runner, records = run(spec)
 
     last = of(MetricsRecord, records)[-1]
-    outputs = runner._model.apply(runner._params, runner._x[:30])
+    outputs = runner._model.apply(runner._state.params, runner._x[:30])
     data_loss = 0.5 * np.sum((np.asarray(outputs) - np.eye(10)[runner._data.y[:30]]) ** 2) / 30
-    squares = sum(float(np.sum(np.asarray(leaf) ** 2)) for leaf in jax.tree.leaves(runner._params))
+    squares = sum(float(np.sum(np.asarray(leaf) ** 2)) for leaf in jax.tree.leaves(runner._state.params))
     assert last.values["measured_loss"] == pytest.approx(data_loss + 0.25 * squares, rel=1e-5)
     assert [record.step for record in of(MetricsRecord, records)] == [0, 5, 10, 15, 20]
 
