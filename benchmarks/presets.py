@@ -83,7 +83,14 @@ class Training:
         return self.params
 
     def _arguments(self, count: int) -> tuple[object, ...]:
-        return State(self.params, self._state, None), self._preset.x, self._preset.y, self._key, np.int32(self.step), np.int32(count)
+        return (
+            State(self.params, self._state, followed=None, lr=None),
+            self._preset.x,
+            self._preset.y,
+            self._key,
+            np.int32(self.step),
+            np.int32(count),
+        )
 
 
 def converted(params: PyTree[Array], precision: Literal["float32", "float64"]) -> PyTree[Array]:

@@ -27,7 +27,7 @@ from runners.models import Model
 from runners.objectives import Objective
 from runners.programs import Program
 from runners.records import AnyMeasurement, EventRecord, NtkRecord, SharpnessRecord
-from runners.spec import Sgd, Train
+from runners.spec import Optimizer, Sgd, Train
 
 STREAMS = ("sharpness", "preconditioned", "ntk", "smallest", "verification", *(gauge.name for gauge in gauges.GAUGES))
 """Which stream of random numbers a measurement draws from, by its place here: append, never reorder."""
@@ -68,6 +68,8 @@ class Curvature:
         measure = spec.measure
         self._spec = spec
         self._measure = measure
+        self.optimizer: Optimizer = spec.optimizer
+        """Its table; the batch size may change between measurements."""
         self._num_train = len(x)
         self.num_examples = len(x) if measure.num_examples == "all" else measure.num_examples
         self.formula = thresholds.formula(spec.optimizer)
@@ -192,7 +194,7 @@ class Curvature:
             method=FOLLOWED,
             seconds=0.0,
         )
-        return self._held_against_edge(record, thresholds.threshold(self._spec.optimizer, lr, grad_norm=grad_norm), 0.0)
+        return self._held_against_edge(record, thresholds.threshold(self.optimizer, lr, grad_norm=grad_norm), 0.0)
 
     def ntk(self, params: PyTree[Array], *, lr: float, step: int, time: float) -> NtkRecord:
         """Trace of the NTK and noise kernel norm K at these parameters, for the batches and the learning rate of this step."""
@@ -211,9 +213,7 @@ class Curvature:
             seconds=found.seconds,
         )
         record = self._with_crossover(record, found)
-        noise = noise_kernel.noise(
-            self._spec.optimizer, lr=lr, num_examples=self._num_train, weight_decay=self._spec.objective.weight_decay
-        )
+        noise = noise_kernel.noise(self.optimizer, lr=lr, num_examples=self._num_train, weight_decay=self._spec.objective.weight_decay)
         return self._with_noise_kernel(record, found, noise) if noise and noise.p else record
 
     def _meter(self, name: str, operator: Operator, params: PyTree[Array], *further: Any, top_k: int) -> EigenMeter:
@@ -309,7 +309,7 @@ class Curvature:
         if not found.eigenvalues or self._spec.objective.weight_decay:
             return record
         batch = noise_kernel.crossover_batch(
-            self._spec.optimizer,
+            self.optimizer,
             trace=found.trace,
             largest=found.eigenvalues[0],
             num_examples=self._num_train,

@@ -300,7 +300,7 @@ class BatchSharpnessGauge(Gauge):
     def __init__(self, setting: Setting) -> None:
         super().__init__(setting)
         optimizer = setting.spec.optimizer
-        self._batch_size = len(setting.x) if optimizer.batch_size == "full" else min(optimizer.batch_size, len(setting.x))
+        self._batch_size = len(setting.x) if optimizer.drawn == "full" else min(optimizer.drawn, len(setting.x))
         self._is_full = self._batch_size == len(setting.x) and optimizer.sampling != "with_replacement"
         self._shares = momentum_shares(optimizer)
         buffer = None if self._shares is None else setting.params

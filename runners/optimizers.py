@@ -89,6 +89,8 @@ def _schedule(lr: spec.LearningRate) -> optax.Schedule:
             return optax.warmup_cosine_decay_schedule(0.0, lr.peak, lr.warmup_steps, lr.steps, end_value=lr.final)
         case spec.Piecewise():
             return optax.join_schedules([optax.constant_schedule(value) for value in lr.values], lr.boundaries)
+        case spec.EdgeRate():
+            return optax.constant_schedule(1.0)  # the training loop multiplies by the rate
         case _:
             return optax.constant_schedule(lr)
 

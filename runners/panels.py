@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 from runners.records import Curve, Edge, Panel
-from runners.spec import EmaMomentum, HeavyBall, Nesterov, Sgd, Train
+from runners.spec import EdgeBatch, EmaMomentum, HeavyBall, Nesterov, Sgd, Train
 
 MOST_LINES = 4
 """Lines that one panel can tell apart."""
@@ -27,7 +27,7 @@ def train_panels(
     Returns:
         The panels that the run has numbers for, from the top of the screen down.
     """
-    minibatch = spec.optimizer.batch_size != "full"
+    minibatch = spec.optimizer.drawn != "full"
     panels = [_loss(spec, minibatch=minibatch, has_test=has_test)]
     if spec.measure.sharpness_every:
         panels.append(_sharpness(formula, preconditioned=preconditioned))
@@ -48,6 +48,10 @@ def train_panels(
         panels.append(_batch_sharpness(spec))
     if spec.measure.mean_square_every:
         panels.append(_mean_square())
+    elif not isinstance(spec.optimizer.lr, int | float):
+        panels.append(Panel(title="learning rate", series=(Curve(record="step", field="lr", label="lr"),)))
+    if isinstance(spec.optimizer.batch_size, EdgeBatch):
+        panels.append(_batch_size())
     return tuple(panels)
 
 
@@ -165,6 +169,15 @@ def _batch_sharpness(spec: Train) -> Panel:
         error=Curve(record="batch_sharpness", field="sem", label="standard error"),
         ratio=Curve(record="batch_sharpness", field="ratio", label="of 2/lr") if has_edge else None,
         notes=notes,
+    )
+
+
+def _batch_size() -> Panel:
+    return Panel(
+        title="batch size",
+        scale="log",
+        series=(Curve(record="step", field="batch_size", label="batch"),),
+        references=(Curve(record="ntk", field="crossover_batch", label="crossover batch"),),
     )
 
 

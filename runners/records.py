@@ -137,6 +137,8 @@ class StepRecord(Record, frozen=True, kw_only=True, tag="step"):
     """Euclidean norm of the batch gradient."""
     accuracy: Number | UnsetType = UNSET
     """Share of the step's batch that is classified correctly."""
+    batch_size: int | UnsetType = UNSET
+    """Examples in the step's batch, where feedback sets it."""
 
 
 class Eigenvalue(Record, frozen=True, kw_only=True):

@@ -225,17 +225,48 @@ class Piecewise(Schedule, tag="piecewise", kw_only=True, frozen=True):
     boundaries: tuple[PositiveInt, ...]
 
 
-LearningRate: TypeAlias = PositiveFloat | Warmup | Cosine | Piecewise
+class EdgeRate(Schedule, tag="edge", kw_only=True, frozen=True):
+    """Feedback: each measurement of `of` makes lr (target / measured)^gain times what it was, so that it comes to its target."""
+
+    of: Literal["sharpness", "noise_kernel", "nearest"]
+    """sharpness: over its threshold, for an adaptive optimizer the preconditioned one; noise_kernel: K. Both are 1 at the edge;
+    nearest: the larger of the two, where both are measured."""
+    initial: PositiveFloat
+    """Until the first measurement that counts."""
+    target: PositiveFloat = 0.8
+    gain: Annotated[float, Meta(gt=0, le=1)] = 0.5
+    """1 goes all the way at each measurement, less averages over several."""
+    factor: Annotated[float, Meta(gt=1)] = 1.5
+    """The most that a measurement multiplies or divides lr by."""
+    min: NonNegativeFloat = 0.0
+    max: PositiveFloat = 1e3
+
+
+LearningRate: TypeAlias = PositiveFloat | Warmup | Cosine | Piecewise | EdgeRate
+
+
+class EdgeBatch(Table, tag_field="kind", tag="edge", kw_only=True, frozen=True):
+    """Feedback: a measurement of K above its target doubles the batch size, as often as should bring it there; it never shrinks."""
+
+    initial: PositiveInt
+    target: PositiveFloat = 0.8
+    max: PositiveInt | None = None
+    """All training examples when absent."""
 
 
 class OptimizerTable(Named, frozen=True):
     """Keys that every optimizer has."""
 
     lr: LearningRate = 0.1
-    batch_size: PositiveInt | Literal["full"] = "full"
+    batch_size: PositiveInt | Literal["full"] | EdgeBatch = "full"
     sampling: Literal["without_replacement", "with_replacement", "epochs"] = "without_replacement"
     """How a step draws its batch: distinct examples, drawn anew at each step; independent draws; or by passes over a
     shuffled order, of which the last, incomplete batch is dropped."""
+
+    @property
+    def drawn(self) -> int | Literal["full"]:
+        """Examples in a step's batch; where feedback sets them, at first."""
+        return self.batch_size.initial if isinstance(self.batch_size, EdgeBatch) else self.batch_size
 
 
 class Sgd(OptimizerTable, tag="sgd", frozen=True):

@@ -95,7 +95,7 @@ def check_sizes(spec: Train, num_train: int) -> None:
     Raises:
         SpecError: If a batch, or the measured examples, are more than there are.
     """
-    for key, size in (("optimizer.batch_size", spec.optimizer.batch_size), ("measure.num_examples", spec.measure.num_examples)):
+    for key, size in (("optimizer.batch_size", spec.optimizer.drawn), ("measure.num_examples", spec.measure.num_examples)):
         if isinstance(size, int) and size > num_train:
             raise SpecError(f"{key} = {size}: expected at most {num_train}, the number of training examples.")
 

@@ -18,7 +18,27 @@ from msgspec import ValidationError, inspect
 from runners import schema
 from runners.experiments import Spec
 from runners.schema import Document, KeyPath
-from runners.spec import Adam, Chebyshev, Cnn, Cosine, CrossEntropy, Csv, CustomOptimizer, Data, Gaussian, Piecewise, RmsProp, Sgd, Train
+from runners.spec import (
+    Adam,
+    Chebyshev,
+    Cnn,
+    Cosine,
+    CrossEntropy,
+    Csv,
+    CustomOptimizer,
+    Data,
+    EdgeBatch,
+    EdgeRate,
+    EmaMomentum,
+    Gaussian,
+    HeavyBall,
+    Muon,
+    Piecewise,
+    RmsProp,
+    Sgd,
+    SignDescent,
+    Train,
+)
 
 SYNONYMS = {
     "learning_rate": "lr",
@@ -214,6 +234,7 @@ def of_spec(spec: Spec) -> Iterator[Problem]:
     if isinstance(spec, Train):
         yield from _sizes(spec)
         yield from _schedule(spec)
+        yield from _feedback(spec)
         yield from _data_and_others(spec)
 
 
@@ -222,7 +243,7 @@ def _sizes(spec: Train) -> Iterator[Problem]:
     num_train = spec.data.num_train
     if num_train is None and isinstance(spec.data, Chebyshev):
         size, num_train = ("data", "num_points"), spec.data.num_points
-    asked = {("optimizer", "batch_size"): spec.optimizer.batch_size, ("measure", "num_examples"): spec.measure.num_examples}
+    asked = {("optimizer", "batch_size"): spec.optimizer.drawn, ("measure", "num_examples"): spec.measure.num_examples}
     for path, value in asked.items():
         if isinstance(value, int) and num_train is not None and value > num_train:
             problem = _wrong_value(path, value, f"at most {dotted(size)} = {num_train}")
@@ -239,6 +260,61 @@ def _schedule(spec: Train) -> Iterator[Problem]:
         if len(lr.values) != len(lr.boundaries) + 1:
             expected = f"one value more than there are boundaries ({len(lr.boundaries)})"
             yield _wrong_value((*table, "values"), lr.values, expected)
+
+
+def _feedback(spec: Train) -> Iterator[Problem]:
+    """What feedback on the learning rate or the batch size takes, and with what it does not go together."""
+    lr, batch = spec.optimizer.lr, spec.optimizer.batch_size
+    if isinstance(lr, EdgeRate):
+        yield from _followed(spec, ("optimizer", "lr", "of"), lr.of)
+        yield from _controlled_rate(spec, lr)
+    if isinstance(batch, EdgeBatch):
+        yield from _followed(spec, ("optimizer", "batch_size", "kind"), "noise_kernel")
+        yield from _controlled_batch(spec, batch)
+
+
+def _followed(spec: Train, path: KeyPath, of: str) -> Iterator[Problem]:
+    """That what is followed is measured, and has an edge."""
+    follows, name = dotted(path[:2]), ("optimizer", "name")
+    if of != "noise_kernel":
+        if not spec.measure.sharpness_every:
+            key = ("measure", "sharpness_every")
+            yield Problem((key, path), f"{dotted(key)} = 0: {follows} follows the sharpness, which has to be measured. Set it to 10.")
+        if isinstance(spec.optimizer, SignDescent | Muon):
+            yield Problem((path, name), f"{follows} follows the sharpness: no edge of it is known for this optimizer. Use a schedule.")
+    if of != "sharpness":
+        if not spec.measure.ntk_every:
+            key = ("measure", "ntk_every")
+            yield Problem((key, path), f"{dotted(key)} = 0: {follows} follows K, which has to be measured. Set it to 50.")
+        if not isinstance(spec.optimizer, Sgd | HeavyBall | EmaMomentum):
+            yield Problem((path, name), f"{follows} follows K, which is known for sgd, heavy_ball and ema_momentum only.")
+        if spec.optimizer.drawn == "full":
+            yield Problem((path, ("optimizer", "batch_size")), f"{follows} follows K: expected batches, as the full batch has no noise.")
+
+
+def _controlled_rate(spec: Train, lr: EdgeRate) -> Iterator[Problem]:
+    table, measure = ("optimizer", "lr"), spec.measure
+    if not lr.min <= lr.initial <= lr.max:
+        yield _wrong_value((*table, "initial"), lr.initial, f"a number from min = {lr.min} to max = {lr.max}")
+    if isinstance(spec.optimizer, CustomOptimizer):
+        yield Problem((table, ("optimizer", "name")), "optimizer.lr follows a measurement: expected a built-in optimizer. Use a schedule.")
+    if lr.of == "nearest" and measure.sharpness_every and measure.ntk_every % measure.sharpness_every:
+        expected = f"a multiple of measure.sharpness_every = {measure.sharpness_every}, as optimizer.lr takes both at the same step"
+        yield _wrong_value(("measure", "ntk_every"), measure.ntk_every, expected)
+    if lr.of != "sharpness" and isinstance(spec.optimizer.batch_size, EdgeBatch):
+        message = f'optimizer.lr.of = "{lr.of}": the batch size follows K already. Let lr follow the sharpness.'
+        yield Problem(((*table, "of"), ("optimizer", "batch_size")), message)
+
+
+def _controlled_batch(spec: Train, batch: EdgeBatch) -> Iterator[Problem]:
+    table = ("optimizer", "batch_size")
+    if batch.max is not None and batch.max < batch.initial:
+        yield _wrong_value((*table, "max"), batch.max, f"at least initial = {batch.initial}")
+    if spec.optimizer.sampling == "epochs":
+        yield _wrong_value(("optimizer", "sampling"), "epochs", "another way to draw, as an epoch's batches are of one size")
+    for key in ("batch_sharpness_every", "mean_square_every"):
+        if getattr(spec.measure, key):
+            yield _wrong_value(("measure", key), getattr(spec.measure, key), "0, as it is measured for batches of one size")
 
 
 def _data_and_others(spec: Train) -> Iterator[Problem]:
@@ -262,7 +338,7 @@ def _data_and_others(spec: Train) -> Iterator[Problem]:
 
 def _why_not_followed(spec: Train) -> tuple[KeyPath, str] | None:
     """The key that stands against following the sharpness in the updates, and why."""
-    if spec.optimizer.batch_size != "full":
+    if spec.optimizer.drawn != "full":
         return ("optimizer", "batch_size"), "the sharpness is followed in the update, whose gradient has to be that of all examples"
     if spec.measure.num_examples != "all":
         return ("measure", "num_examples"), "the sharpness is followed in the update, whose gradient is that of all examples"

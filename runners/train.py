@@ -9,7 +9,7 @@ import math
 import os
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple, TypeAlias
 
 import jax
@@ -21,18 +21,19 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, Key, PyTree, Shaped
 from msgspec import UNSET
 
-from runners import data, devices, environment, models, objectives, optimizers, spec_file
+from runners import control_law, data, devices, environment, models, objectives, optimizers, spec_file
+from runners.control_law import resized
 from runners.curvature import Curvature
 from runners.models import Model
 from runners.objectives import Evaluation, Objective
 from runners.optimizers import Optimizer
 from runners.panels import train_panels
 from runners.programs import Program
-from runners.records import SCHEMA, AnyRecord, Header, MetricsRecord, StepRecord
+from runners.records import SCHEMA, AnyRecord, EventRecord, Header, MetricsRecord, NtkRecord, SharpnessRecord, StepRecord
 from runners.run_folder import utc_now
 from runners.sampling import batch_indices
 from runners.session import Clock
-from runners.spec import OptimizerTable, Train
+from runners.spec import EdgeBatch, EdgeRate, OptimizerTable, Train
 
 MAX_CHUNK_STEPS = 512
 """Length of the loop's output buffers."""
@@ -64,6 +65,8 @@ class State(NamedTuple):
     opt_state: optax.OptState
     followed: Float[Array, "two dim"] | None
     """Unit vectors near the top eigenvectors of the Hessian at even and at odd steps; None where the sharpness is not followed."""
+    lr: Float[Array, ""] | None
+    """Learning rate where feedback sets it; else None."""
 
 
 class Loop(NamedTuple):
@@ -96,7 +99,7 @@ class Loop(NamedTuple):
         return result
 
     def _batch(self, x: Inputs, y: Targets, key: Key[Array, ""], step: Int[Array, ""]) -> Batch:
-        batch_size = self.table.batch_size
+        batch_size = self.table.drawn
         if batch_size == "full":
             return x, y
         indices = batch_indices(key, step, num_examples=len(x), batch_size=batch_size, sampling=self.table.sampling)
@@ -127,11 +130,14 @@ class Loop(NamedTuple):
             quotient, norm = jnp.vdot(vector, image), jnp.linalg.norm(image)
             sharpness = quotient, jnp.linalg.norm(image - quotient * vector)
             followed = followed.at[step % 2].set(jnp.where(norm > 0, image / norm, vector))
-        update = Update(value, self.optimizer.lr(step), optax.tree.norm(gradient), accuracy, sharpness)
+        lr = self.optimizer.lr(step) if state.lr is None else state.lr
+        update = Update(value, lr, optax.tree.norm(gradient), accuracy, sharpness)
         if self.optimizer.perturb is not None:
             gradient, _ = jax.grad(loss, has_aux=True)(self.optimizer.perturb(params, gradient))
         change, opt_state = self.optimizer.transformation.update(gradient, state.opt_state, params)
-        return State(optax.apply_updates(params, change), opt_state, followed), update
+        if state.lr is not None:
+            change = optax.tree.scale(state.lr, change)
+        return State(optax.apply_updates(params, change), opt_state, followed, state.lr), update
 
 
 class TrainRunner:
@@ -164,7 +170,9 @@ class TrainRunner:
         self._optimizer = optimizers.build(spec.optimizer, self._model.params)
         params = self._model.params
         followed = jnp.zeros((2, self._model.num_params), run.precision) if spec.measure.follows else None
-        self._state = State(params, jax.jit(self._optimizer.transformation.init)(params), followed)
+        lr = jnp.asarray(spec.optimizer.lr.initial, run.precision) if isinstance(spec.optimizer.lr, EdgeRate) else None
+        self._state = State(params, jax.jit(self._optimizer.transformation.init)(params), followed, lr)
+        self._table = resized(spec.optimizer, spec.optimizer.drawn)
         self._x, self._y = devices.copied((self._data.x, self._data.y))
         self._order_key = jax.random.key(_seed(run.order_seed, run.seed))
         self._curvature = Curvature(
@@ -175,8 +183,7 @@ class TrainRunner:
             y=self._y,
             preconditioned=self._optimizer.uses_preconditioner,
         )
-        loop = Loop(self._model, self._objective, self._optimizer, spec.optimizer)
-        self._chunk = Program(loop.run, *self._arguments(1), donate=(0,))
+        self._chunk = self._compiled()
         for program in (*self._curvature.programs, self._chunk):
             program.wait()
         self._step_seconds = 0.0
@@ -185,7 +192,7 @@ class TrainRunner:
     def header(self, run: str) -> Header:
         """The log's first line."""
         described = self._data.description
-        batch_size = self._spec.optimizer.batch_size
+        batch_size = self._table.drawn
         formula = self._curvature.formula
         return Header(
             step=0,
@@ -227,7 +234,7 @@ class TrainRunner:
         if self.diverged or self._measured_step == self.step:
             return
         self._measured_step = self.step
-        lr = _numbers(np.asarray([self._optimizer.lr(self.step)]))[0]
+        lr = _numbers(np.asarray([self._optimizer.lr(self.step) if self._state.lr is None else self._state.lr]))[0]
 
         def preconditioner() -> PyTree[Array] | None:
             return self._optimizer.preconditioner(self._state.opt_state, self.step)
@@ -238,9 +245,13 @@ class TrainRunner:
         if self._state.followed is not None and self.step:
             start = self._curvature.state["sharpness"]
             self._curvature.state["sharpness"] = start._replace(vectors=start.vectors.at[0].set(self._state.followed[self.step % 2]))
-        yield from self._curvature.measure(
+        standing: dict[str, float] = {}
+        for record in self._curvature.measure(
             self._state.params, preconditioner, lr=lr, step=self.step, clock=clock, is_due=self._is_due, velocity=velocity
-        )
+        ):
+            yield record
+            standing |= _standing(record)
+        yield from self._controlled(standing, lr=lr, clock=clock)
         if self._state.followed is not None and self._curvature.top is not None:
             self._state = self._state._replace(followed=jnp.tile(self._curvature.top.vectors[0], (2, 1)))
         values: dict[str, float | None] = {}
@@ -261,6 +272,8 @@ class TrainRunner:
         followed = [] if buffers.sharpness is None else [_numbers(np.asarray(buffer)[:count]) for buffer in buffers.sharpness]
         self._step_seconds = (time.perf_counter() - wall) / count
         seconds = (clock() - began) / count
+        drawn = self._table.drawn
+        batch_size = drawn if isinstance(self._spec.optimizer.batch_size, EdgeBatch) and drawn != "full" else UNSET
         for turn in range(count):
             time_ = began + turn * seconds
             if followed and not self._curvature.solves(self._is_due):
@@ -273,6 +286,7 @@ class TrainRunner:
                 lr=rates[turn],
                 grad_norm=norms[turn],
                 accuracy=UNSET if accuracies is None else accuracies[turn],
+                batch_size=batch_size,
             )
             self._judge(losses[turn])
             if self.diverged:
@@ -281,19 +295,45 @@ class TrainRunner:
 
     def state(self) -> PyTree[Array]:
         """Parameters, the optimizer's state, and what the next measurement starts from."""
-        return self._state, self._curvature.state
+        size = jnp.int32(0 if self._table.drawn == "full" else self._table.drawn)
+        return self._state, self._curvature.state, size
 
     def restore(self, state: PyTree[Array | np.ndarray], *, step: int, first_loss: float | None) -> None:
         """Go on from a state, at a step whose measurements are done."""
-        self._state, self._curvature.state = jax.tree.map(jnp.asarray, state)
+        *arrays, size = state
+        self._state, self._curvature.state = jax.tree.map(jnp.asarray, tuple(arrays))
+        if size and size != self._table.drawn:
+            self._resize(int(size))
         self.step, self.first_loss, self._measured_step = step, first_loss, step
+
+    def _compiled(self) -> Program[tuple[State, Update]]:
+        loop = Loop(self._model, self._objective, self._optimizer, self._table)
+        return Program(loop.run, *self._arguments(1), donate=(0,))
+
+    def _controlled(self, standing: Mapping[str, float], *, lr: float, clock: Clock) -> Iterator[EventRecord]:
+        """Let what was measured set learning rate and batch size of the updates that follow; an event where the batch size changes."""
+        rate, batch = self._spec.optimizer.lr, self._spec.optimizer.batch_size
+        if isinstance(rate, EdgeRate) and (ratio := control_law.followed(rate, standing)) is not None:
+            self._state = self._state._replace(lr=jnp.asarray(control_law.next_lr(rate, lr, ratio), self._spec.run.precision))
+        if isinstance(batch, EdgeBatch) and "noise_kernel" in standing:
+            kernel, before = standing["noise_kernel"], self._table.drawn
+            size = control_law.next_batch_size(batch, self._table, kernel, num_examples=len(self._x))
+            if size != before:
+                self._resize(size)
+                message = f"The batch size grew from {before} to {size}: K was {kernel:.3g}, its target {batch.target:g}."
+                yield EventRecord(step=self.step, time=clock(), event="batch_size", message=message, data={"from": before, "to": size})
+
+    def _resize(self, batch_size: int) -> None:
+        """Draw batches of another size from now on; another program, which is compiled here."""
+        self._table = self._curvature.optimizer = resized(self._spec.optimizer, batch_size)
+        self._chunk = self._compiled()
 
     def _arguments(self, count: int) -> tuple[object, ...]:
         return self._state, self._x, self._y, self._order_key, np.int32(self.step), np.int32(count)
 
     @property
     def _has_minibatches(self) -> bool:
-        return self._spec.optimizer.batch_size != "full"
+        return self._table.drawn != "full"
 
     def _measured_loss(self) -> float:
         """The objective, weight decay included, on the measured examples; judges the last parameters as well."""
@@ -335,6 +375,17 @@ class TrainRunner:
         between = f"between steps {self.step - 1} and {self.step}" if self.step else "at step 0"
         what = f"{loss:g}, above {bound:g}" if math.isfinite(loss) else f"{loss}"
         self.diverged = f"The loss became {what}, {between}{self._curvature.last_words}. Lower optimizer.lr."
+
+
+def _standing(record: AnyRecord) -> dict[str, float]:
+    """What a record says that feedback may follow, and how near its edge that is; nothing where it is not sure."""
+    match record:
+        case SharpnessRecord(converged=True, ratio=float() as ratio) if not math.isnan(ratio):
+            return {"sharpness": ratio}
+        case NtkRecord(noise_kernel=float() as ratio) if not math.isnan(ratio):
+            return {"noise_kernel": ratio}
+        case _:
+            return {}
 
 
 def _seed(own: int | None, common: int) -> int:

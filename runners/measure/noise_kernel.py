@@ -57,7 +57,7 @@ def variance_factor(optimizer: Optimizer, num_examples: int) -> float:
 
     Source: Mulayoff and Michaeli (2023), arXiv 2306.07850, Theorem 3.
     """
-    n, size = num_examples, optimizer.batch_size
+    n, size = num_examples, optimizer.drawn
     if size == "full" or n == 1:
         return 0.0
     return 1 / size if optimizer.sampling == "with_replacement" else (n - size) / (size * (n - 1))

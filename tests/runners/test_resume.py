@@ -22,6 +22,8 @@ from runners.spec import (
     AdamW,
     Cosine,
     Digits,
+    EdgeBatch,
+    EdgeRate,
     EmaMomentum,
     HeavyBall,
     Measure,
@@ -44,6 +46,7 @@ OPTIMIZERS = {
     "sgd": Sgd(lr=Cosine(peak=0.2, steps=60, warmup_steps=10), batch_size=32),
     "heavy ball": HeavyBall(lr=0.02, batch_size=48, sampling="epochs"),
     "nesterov": Nesterov(lr=0.02),
+    "feedback": Sgd(lr=EdgeRate(of="sharpness", initial=0.05), batch_size=EdgeBatch(initial=2, target=0.02, max=64)),
     "ema": EmaMomentum(lr=0.2, batch_size=32, sampling="with_replacement"),
     "adam": Adam(lr=0.003, batch_size=32),
     "adamw": AdamW(lr=0.003),
@@ -60,6 +63,7 @@ MEASURED = {
     "gradient descent": structs.replace(SHARPNESS, sharpness_every=1, solve_every=7),
     "sgd": structs.replace(SHARPNESS, top_k=2, ntk_every=15, ntk_method="hutchinson", ntk_probes=4),
     "adam": SHARPNESS,
+    "feedback": structs.replace(SHARPNESS, ntk_every=15),
     "sam": SHARPNESS,
 }
 """What is measured beside the loss, by optimizer: one of each way to hold the sharpness against an edge."""

@@ -104,9 +104,9 @@ def test_the_home_folder_is_expanded_and_nothing_else(read, monkeypatch):
         ),
         (
             '[optimizer]\nlr = {kind = "cosin", peak = 1}',
-            'optimizer.lr.kind = "cosin": expected "warmup", "cosine" or "piecewise". Did you mean \'cosine\'?',
+            'optimizer.lr.kind = "cosin": expected "warmup", "cosine", "piecewise" or "edge". Did you mean \'cosine\'?',
         ),
-        ("[optimizer]\nlr = {peak = 1}", 'optimizer.lr.kind is missing: expected "warmup", "cosine" or "piecewise".'),
+        ("[optimizer]\nlr = {peak = 1}", 'optimizer.lr.kind is missing: expected "warmup", "cosine", "piecewise" or "edge".'),
         ('runner = "trian"', 'runner = "trian": expected "train". Did you mean \'train\'?'),
         # wrong types
         ('[run]\nsteps = "many"', 'run.steps = "many": expected an integer >= 1.'),
@@ -115,7 +115,7 @@ def test_the_home_folder_is_expanded_and_nothing_else(read, monkeypatch):
         ("[model]\nbias = 1", "model.bias = 1: expected true or false."),
         (
             '[optimizer]\nlr = "fast"',
-            'optimizer.lr = "fast": expected a number > 0 or a table with kind = "warmup", "cosine" or "piecewise".',
+            'optimizer.lr = "fast": expected a number > 0 or a table with kind = "warmup", "cosine", "piecewise" or "edge".',
         ),
         ('data = "digits"', 'data = "digits": expected a table. To choose its kind set data.name.'),
         ("run = 3", "run = 3: expected a table."),
@@ -162,6 +162,62 @@ def test_the_home_folder_is_expanded_and_nothing_else(read, monkeypatch):
         (
             '[data]\nname = "gaussian"\n[model]\nname = "cnn"',
             'model.name = "cnn": needs images, and data.name = "gaussian" has none. Use "mlp" or "linear".',
+        ),
+        *(
+            (f"[optimizer]\n{optimizer}\n[measure]\n{measure}", message)
+            for optimizer, measure, message in (
+                (
+                    'lr = { kind = "edge", of = "sharpness", initial = 0.1 }',
+                    "sharpness_every = 0",
+                    "measure.sharpness_every = 0: optimizer.lr follows the sharpness, which has to be measured. Set it to 10.",
+                ),
+                (
+                    'lr = { kind = "edge", of = "noise_kernel", initial = 0.1 }',
+                    "",
+                    "optimizer.lr follows K: expected batches, as the full batch has no noise.",
+                ),
+                (
+                    'name = "muon"\nlr = { kind = "edge", of = "sharpness", initial = 0.1 }',
+                    "",
+                    "optimizer.lr follows the sharpness: no edge of it is known for this optimizer. Use a schedule.",
+                ),
+                (
+                    'lr = { kind = "edge", of = "sharpness", initial = 0.1, max = 0.05 }',
+                    "",
+                    "optimizer.lr.initial = 0.1: expected a number from min = 0.0 to max = 0.05.",
+                ),
+                (
+                    'batch_size = 4\nlr = { kind = "edge", of = "nearest", initial = 0.1 }',
+                    "sharpness_every = 20",
+                    "measure.ntk_every = 50: expected a multiple of measure.sharpness_every = 20, "
+                    "as optimizer.lr takes both at the same step.",
+                ),
+                (
+                    'batch_size = { kind = "edge", initial = 4 }',
+                    "ntk_every = 0",
+                    "measure.ntk_every = 0: optimizer.batch_size follows K, which has to be measured. Set it to 50.",
+                ),
+                (
+                    'name = "adam"\nbatch_size = { kind = "edge", initial = 4 }',
+                    "",
+                    "optimizer.batch_size follows K, which is known for sgd, heavy_ball and ema_momentum only.",
+                ),
+                (
+                    'batch_size = { kind = "edge", initial = 4, max = 2 }',
+                    "",
+                    "optimizer.batch_size.max = 2: expected at least initial = 4.",
+                ),
+                (
+                    'batch_size = { kind = "edge", initial = 4 }\nsampling = "epochs"',
+                    "",
+                    'optimizer.sampling = "epochs": expected another way to draw, as an epoch\'s batches are of one size.',
+                ),
+                (
+                    'lr = { kind = "edge", of = "noise_kernel", initial = 0.1 }\nbatch_size = { kind = "edge", initial = 4 }',
+                    "",
+                    'optimizer.lr.of = "noise_kernel": the batch size follows K already. Let lr follow the sharpness.',
+                ),
+            )
         ),
         (
             "[optimizer]\nbatch_size = 8\n[measure]\nsharpness_every = 1\nsolve_every = 9",
