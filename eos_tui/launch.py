@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,7 +36,9 @@ class Launched:
     process: subprocess.Popen[bytes]
 
 
-def start(spec: Spec, *, name: str, runs: Path, command: Sequence[str] | None = None) -> Launched:
+def start(
+    spec: Spec, *, name: str, runs: Path, command: Sequence[str] | None = None, environment: Mapping[str, str] | None = None
+) -> Launched:
     """A new run in a folder of its own. Returns as soon as the process exists.
 
     Args:
@@ -44,6 +46,7 @@ def start(spec: Spec, *, name: str, runs: Path, command: Sequence[str] | None = 
         name: How the folder's name begins.
         runs: The folder that holds the runs; made when absent.
         command: The runner's command, to which the folder is appended; `RUNNER` when absent.
+        environment: Variables for the runner, beside those of this process.
 
     Returns:
         The folder, and the process for the caller that stays to attend it.
@@ -51,15 +54,16 @@ def start(spec: Spec, *, name: str, runs: Path, command: Sequence[str] | None = 
     Raises:
         RunFolderError: If the folder cannot be made.
     """
-    return _spawn(run_folder.create(runs, name, spec_file.to_json(spec)), command=command)
+    return _spawn(run_folder.create(runs, name, spec_file.to_json(spec)), command=command, environment=environment)
 
 
-def restart(folder: RunFolder, *, command: Sequence[str] | None = None) -> Launched:
+def restart(folder: RunFolder, *, command: Sequence[str] | None = None, environment: Mapping[str, str] | None = None) -> Launched:
     """The run of an existing folder, continued by a new runner from its last checkpoint.
 
     Args:
         folder: A run that no runner holds.
         command: The runner's command, to which the folder is appended; `RUNNER` when absent.
+        environment: Variables for the runner, beside those of this process.
 
     Returns:
         The folder and the new process.
@@ -72,7 +76,7 @@ def restart(folder: RunFolder, *, command: Sequence[str] | None = None) -> Launc
         raise RunFolderError(f"{folder.name}: its runner was started on {_host(folder)}. Resume it there, or after that runner has ended.")
     if held:
         raise RunFolderError(f"{folder.name}: the run is going on. Watch it with `eos watch {run_folder.reference(folder)}`.")
-    return _spawn(folder, command=command)
+    return _spawn(folder, command=command, environment=environment)
 
 
 def wait_started(launched: Launched, *, seconds: float = START_SECONDS, clock: Callable[[], float] = time.monotonic) -> None:
@@ -127,7 +131,7 @@ def kill(folder: RunFolder) -> None:
     os.kill(holder.pid, signal.SIGKILL)
 
 
-def _spawn(folder: RunFolder, *, command: Sequence[str] | None) -> Launched:
+def _spawn(folder: RunFolder, *, command: Sequence[str] | None, environment: Mapping[str, str] | None) -> Launched:
     with folder.output.open("ab") as output:
         process = subprocess.Popen(
             [*(command or RUNNER), str(folder.path.resolve())],
@@ -135,7 +139,7 @@ def _spawn(folder: RunFolder, *, command: Sequence[str] | None) -> Launched:
             stdout=output,
             stderr=output,
             start_new_session=True,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            env={**os.environ, **(environment or {}), "PYTHONUNBUFFERED": "1"},
         )
     # Collects the exit status while nobody looks, so that a dead runner is not left as a zombie.
     threading.Thread(target=process.wait, name="runner-reaper", daemon=True).start()

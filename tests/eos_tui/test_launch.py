@@ -54,6 +54,16 @@ def test_a_runner_has_its_own_session_no_input_and_a_file_for_its_output(tmp_pat
     assert launched.folder.output.read_text() == f"{launched.folder.path} {Path.cwd()} True True 1\nand errors"
 
 
+def test_a_runner_gets_the_variables_it_is_given_beside_those_of_its_parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OURS", "kept")
+    says = (sys.executable, "-c", "import os; print(os.environ['OURS'], os.environ['NPROC'])")
+
+    launched = launch.start(Train(), name="digits", runs=tmp_path, command=says, environment={"NPROC": "1"})
+
+    assert launched.process.wait() == 0
+    assert launched.folder.output.read_text() == "kept 1\n"
+
+
 def test_a_runner_that_ends_is_no_zombie(tmp_path: Path) -> None:
     launched = launch.start(Train(), name="digits", runs=tmp_path, command=(*FAKE, "finish"))
 

@@ -1,0 +1,224 @@
+"""The edge of stability of full-batch training: each optimizer's sharpness rises to its own threshold and stays there.
+
+A tanh net 64-128-128-10 on 1,500 digits, squared error unless said otherwise. A plateau is the last third of a run's steps.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
+
+from eos_tui.claims.evidence import (
+    BATCH_LOSS,
+    PRECONDITIONED_RATIO,
+    RATIO,
+    SHARPNESS,
+    Evidence,
+    Measured,
+    NotMeasuredError,
+    Quantity,
+    over,
+)
+from eos_tui.claims.statements import Bounds, Chart, Claim, Finding, Line, PlannedRun, Runs, Statement, worst
+
+COHEN_2021 = "Cohen et al. (2021), arXiv 2103.00065"
+COHEN_2022 = "Cohen et al. (2022), abstract, arXiv 2207.14484"
+LONG = "Long and Bartlett (2023), arXiv 2309.12488"
+LR = {"gd": 0.3, "gd-half": 0.15, "heavy-ball": 0.3, "nesterov": 0.1, "adam": 0.002, "rmsprop": 0.0005, "sam": 0.2, "cross-entropy": 2.0}
+AT_THE_EDGE = Bounds(0.9, 1.15)
+"""Of a threshold of 2/lr: sharpness x lr from 1.8 to 2.3."""
+EDGES: Mapping[str, tuple[str, str, Quantity]] = {
+    "gd": ("Gradient descent's sharpness over 2/lr", COHEN_2021, RATIO),
+    "heavy-ball": ("Heavy ball's sharpness over (2+2b)/lr", COHEN_2021, RATIO),
+    "nesterov": ("Nesterov's sharpness over (2+2b)/(lr(1+2b))", COHEN_2021, RATIO),
+    "adam": ("Adam's preconditioned sharpness over (2+2b1)/((1-b1)lr) = 38/lr", COHEN_2022, PRECONDITIONED_RATIO),
+    "rmsprop": ("RMSProp's preconditioned sharpness over 2/lr", COHEN_2022, PRECONDITIONED_RATIO),
+    "sam": ("SAM's sharpness over its edge, which moves with the norm of the gradient,", LONG, RATIO),
+}
+"""By run: what stands at its threshold, who says so, and where the log has it."""
+
+
+def _planned(name: str, *, steps: int, **keys: float | str) -> PlannedRun:
+    """A run of the digits' spec with the learning rate of that name, and further keys with `__` for the dot."""
+    changed = {"optimizer.lr": LR[name], "run.steps": steps} | {key.replace("__", "."): value for key, value in keys.items()}
+    return PlannedRun(name=name, config="digits", overrides=tuple(f"{key}={value}" for key, value in changed.items()))
+
+
+RUNS = (
+    _planned("gd-half", steps=1800),
+    _planned("rmsprop", steps=900, optimizer__name="rmsprop"),
+    _planned("adam", steps=900, optimizer__name="adam"),
+    _planned("sam", steps=900, optimizer__name="sam"),
+    _planned("gd", steps=1500),
+    _planned("nesterov", steps=1200, optimizer__name="nesterov"),
+    _planned("heavy-ball", steps=1200, optimizer__name="heavy_ball"),
+    _planned("cross-entropy", steps=300, objective__name="cross_entropy", measure__sharpness_every=5),
+)
+
+
+def _standing(name: str, quantity: Quantity) -> Callable[[Runs], Finding]:
+    """Of all ratios on the plateau, the one that is farthest out."""
+
+    def find(runs: Runs) -> Finding:
+        run = runs[name]
+        return worst({f"step {step}": found for step, found in run.all(quantity).items() if step >= run.plateau_step}, AT_THE_EDGE)
+
+    return find
+
+
+def _crossing(run: Evidence) -> int:
+    """The first step at which the sharpness was found above its threshold."""
+    for step, ratio in run.all(RATIO).items():
+        if ratio.value > 1:
+            return step
+    raise NotMeasuredError(f"{run.snapshot.name} was never above its threshold.")
+
+
+def _rises(runs: Runs, *, before: bool) -> Finding:
+    """The share of steps that raise the loss, before the edge is crossed or from there on."""
+    crossing = _crossing(runs["gd"])
+    losses = [loss.value for step, loss in runs["gd"].all(BATCH_LOSS).items() if (step <= crossing) == before]
+    share = sum(later > earlier for earlier, later in pairwise(losses)) / (len(losses) - 1)
+    return Finding(Measured(share), {"crossing at step": crossing, "share": share})
+
+
+def _falls(runs: Runs) -> Finding:
+    crossing, losses = _crossing(runs["gd"]), runs["gd"].all(BATCH_LOSS)
+    at, last = losses[crossing], runs["gd"].last(BATCH_LOSS)
+    return Finding(over(last, at), {"loss where it crosses": at.value, "last loss": last.value})
+
+
+def _growth(runs: Runs) -> Finding:
+    first, plateau = runs["gd"].at(SHARPNESS, 0), runs["gd"].plateau(SHARPNESS)
+    return Finding(over(plateau, first), {"first sharpness": first.value, "plateau": plateau.value})
+
+
+def _halved(runs: Runs) -> Finding:
+    half, whole = (runs[name].plateau(SHARPNESS) for name in ("gd-half", "gd"))
+    return Finding(over(half, whole), {"sharpness, lr 0.15": half.value, "sharpness, lr 0.3": whole.value})
+
+
+def _against_gradient_descent(name: str) -> Callable[[Runs], Finding]:
+    """The plateau of the sharpness over 2/lr."""
+
+    def find(runs: Runs) -> Finding:
+        plateau = runs[name].plateau(SHARPNESS)
+        edge = 2 / LR[name]
+        return Finding(over(plateau, Measured(edge)), {"sharpness": plateau.value, "2/lr": edge})
+
+    return find
+
+
+def _still_sharpening(runs: Runs) -> Finding:
+    """Last sharpness over that at the first step from which on the run stands at its edge."""
+    growths = {}
+    for name in ("adam", "rmsprop"):
+        reached = next((step for step, ratio in runs[name].all(PRECONDITIONED_RATIO).items() if ratio.value >= AT_THE_EDGE.low), None)
+        if reached is None:
+            raise NotMeasuredError(f"{name} never came to its edge.")
+        growths[name] = over(runs[name].last(SHARPNESS), runs[name].at(SHARPNESS, reached))
+    return worst(growths, Bounds(low=1))
+
+
+def _fallen(runs: Runs) -> Finding:
+    ratios = runs["cross-entropy"].all(RATIO)
+    highest, last = max(ratios.values(), key=lambda measured: measured.value), runs["cross-entropy"].last(RATIO)
+    return Finding(over(last, highest), {"highest": highest.value, "last": last.value})
+
+
+STATEMENTS = (
+    *(
+        Statement(
+            claim=f"{words} stays at 1 (each measurement of the plateau).",
+            source=source,
+            runs=(name,),
+            tolerance=AT_THE_EDGE,
+            find=_standing(name, quantity),
+        )
+        for name, (words, source, quantity) in EDGES.items()
+    ),
+    Statement(
+        claim="Progressive sharpening: gradient descent comes to the edge from below (plateau of the sharpness over its first value).",
+        source=COHEN_2021,
+        runs=("gd",),
+        tolerance=Bounds(low=1.5),
+        find=_growth,
+    ),
+    Statement(
+        claim="Half the learning rate, twice the sharpness (plateau over plateau).",
+        source=COHEN_2021,
+        runs=("gd-half", "gd"),
+        tolerance=Bounds(1.8, 2.2),
+        find=_halved,
+    ),
+    Statement(
+        claim="Below the edge gradient descent lowers the loss at each step (share of steps that raise it).",
+        source=COHEN_2021,
+        runs=("gd",),
+        tolerance=Bounds(high=0),
+        find=lambda runs: _rises(runs, before=True),
+    ),
+    Statement(
+        claim="At the edge the loss goes up and down from step to step (share of steps that raise it), ...",
+        source=COHEN_2021,
+        runs=("gd",),
+        tolerance=Bounds(low=0.1),
+        find=lambda runs: _rises(runs, before=False),
+    ),
+    Statement(
+        claim="... and falls in the long run (last loss over that at the crossing).",
+        source=COHEN_2021,
+        runs=("gd",),
+        tolerance=Bounds(high=0.5),
+        find=_falls,
+    ),
+    Statement(
+        claim="Heavy ball stays stable where gradient descent with its learning rate would not (plateau of the sharpness over 2/lr).",
+        source=COHEN_2021,
+        runs=("heavy-ball",),
+        tolerance=Bounds(low=1.5),
+        find=_against_gradient_descent("heavy-ball"),
+    ),
+    Statement(
+        claim="SAM keeps the sharpness below gradient descent's edge (plateau over 2/lr).",
+        source=LONG,
+        runs=("sam",),
+        tolerance=Bounds(high=0.9),
+        find=_against_gradient_descent("sam"),
+    ),
+    Statement(
+        claim="At their edge Adam and RMSProp go on to regions of higher curvature (last sharpness over that at the edge's first touch).",
+        source=COHEN_2022,
+        runs=("adam", "rmsprop"),
+        tolerance=Bounds(low=1),
+        find=_still_sharpening,
+    ),
+    Statement(
+        claim="With cross-entropy the sharpness falls at the end, once the examples are fitted (last over highest).",
+        source=COHEN_2021,
+        runs=("cross-entropy",),
+        tolerance=Bounds(high=0.5),
+        find=_fallen,
+    ),
+)
+
+
+def _charts(runs: Runs) -> Sequence[Chart]:
+    def line(name: str, quantity: Quantity) -> Line:
+        return Line(name, [(step, measured.value) for step, measured in runs[name].all(quantity).items()])
+
+    ratios = tuple(line(name, quantity) for name, (_, _, quantity) in EDGES.items())
+    return (
+        Chart(x="step", y="sharpness / threshold", lines=ratios, references=((1.0, "edge"),)),
+        Chart(x="step", y="sharpness / (2/lr)", lines=(line("cross-entropy", RATIO), line("gd", RATIO)), references=((1.0, "edge"),)),
+        Chart(x="step", y="loss", lines=(line("gd", BATCH_LOSS), line("gd-half", BATCH_LOSS)), log_y=True),
+    )
+
+
+CLAIM = Claim(
+    name="gd-edge",
+    summary="With the full batch the sharpness rises to the optimizer's own threshold and stays there.",
+    source="Cohen et al. (2021), arXiv 2103.00065, and what followed it",
+    cost="8 runs, 130 s of processor time: one to two minutes on two cores.",
+    runs=RUNS,
+    statements=STATEMENTS,
+    charts=_charts,
+)
