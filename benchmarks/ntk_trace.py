@@ -70,8 +70,9 @@ class Experiment:
     def __init__(self, preset: str, folder: str | None) -> None:
         overrides = [f"data.dir={folder}"] if folder and preset.startswith("cifar10") else []
         self.preset = preset
-        self.spec = spec_file.load(preset, overrides)
-        assert isinstance(self.spec, Train)
+        spec = spec_file.load(preset, overrides)
+        assert isinstance(spec, Train)
+        self.spec = spec
         assert isinstance(self.spec.optimizer, Sgd)
         assert isinstance(self.spec.optimizer.lr, float)
         seed = self.spec.run.seed

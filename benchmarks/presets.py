@@ -53,6 +53,7 @@ class Preset:
 def spec_of(name: str, *, data_dir: str | None = None, precision: Literal["float32", "float64"] = "float32") -> Train:
     """The preset's spec; the folder counts only for those that read images from one."""
     spec = spec_file.load(name, [])
+    assert isinstance(spec, Train)
     table = replace(spec.data, dir=data_dir) if data_dir and isinstance(spec.data, Cifar10) else spec.data
     return replace(spec, data=table, run=replace(spec.run, precision=precision))
 

@@ -168,7 +168,7 @@ def numbers(panels: Iterable[Panel], group: Group) -> Cells:
         for curve, name in _further(panel):
             if (value := _at(group, curve)) is not UNSET:
                 cells[f"{panel.title} {curve.label}"] = f"{name} {number(value)}"
-    shown = {curve.field for panel in panels for curve in (*panel.series, *panel.notes)}
+    shown = {curve.field for panel in panels for curve in (*panel.series, *panel.references, *panel.notes, panel.error) if curve}
     metrics = group.get("metrics")
     values = metrics.values if isinstance(metrics, MetricsRecord) else {}
     return cells | {field: f"{name} {number(value)}" for name, value in values.items() if (field := f"values.{name}") not in shown}

@@ -4,9 +4,52 @@ Every kind is a table told apart by the key `runner`, and has a table `run`. `ki
 Must not import jax or anything that draws.
 """
 
-from typing import TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
-from runners.spec import Train
+from msgspec import Meta, field
 
-Spec: TypeAlias = Train
+from runners.spec import HeavyBall, NonNegativeFloat, PositiveInt, Run, Sgd, Table, Train
+
+
+class Simulation(Table, frozen=True):
+    """How many simulated runs there are beside each other, and how often what they do is recorded."""
+
+    num_paths: Annotated[int, Meta(ge=2)] = 256
+    """Simulated runs, each with its own random draws; they share what the spec fixes."""
+    record_every: PositiveInt = 10
+    """Steps between records."""
+
+
+class KernelTable(Table, frozen=True):
+    """The NTK T = J J^T / D of the D examples at the start, of prescribed eigenvalues."""
+
+    num_examples: Annotated[int, Meta(ge=2, le=2000)] = 200
+    """D; a step of a prediction takes 4 D^3 operations."""
+    spectrum: tuple[NonNegativeFloat, ...] | None = None
+    """Eigenvalues, `num_examples` of them, from the largest down; j^-exponent, j = 1, 2, ..., when absent."""
+    exponent: NonNegativeFloat = 1.0
+
+
+class LinearTable(KernelTable, frozen=True):
+    """A linear model of D examples with one output, known by its kernel and its first residuals."""
+
+    basis: Literal["random", "examples", "flat"] = "random"
+    """Eigenvectors of the kernel: a random orthogonal matrix; single examples; or entries +-D^-1/2 (Hadamard's, D a power of 2)."""
+    residual: Literal["random", "fixed"] = "random"
+    """First residuals, entries ~ N(0, 1): drawn for each path, or once for all."""
+
+
+class LinearModel(Table, tag_field="runner", tag="linear-model", frozen=True):
+    """Minibatch training of a linear model, many times over, beside the recursion of its second moment.
+
+    Source: Agarwala and Pennington (2024), arXiv 2404.19261.
+    """
+
+    linear_model: LinearTable = field(default_factory=LinearTable)
+    optimizer: Sgd | HeavyBall = field(default_factory=Sgd)
+    simulation: Simulation = field(default_factory=Simulation)
+    run: Run = field(default_factory=Run)
+
+
+Spec: TypeAlias = Train | LinearModel
 """Every kind of experiment; the first is what a spec without `runner` is."""

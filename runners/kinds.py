@@ -1,6 +1,6 @@
 """Which runner carries out which kind of experiment."""
 
-from runners.experiments import Spec
+from runners.experiments import LinearModel, Spec
 from runners.session import Runner
 from runners.spec import Train
 
@@ -17,3 +17,7 @@ def build(spec: Spec) -> Runner:
             from runners.train import TrainRunner
 
             return TrainRunner(spec)
+        case LinearModel():
+            from runners.linear_model import LinearModelRunner
+
+            return LinearModelRunner(spec)

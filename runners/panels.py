@@ -30,9 +30,9 @@ def train_panels(
     minibatch = spec.optimizer.drawn != "full"
     panels = [_loss(spec, minibatch=minibatch, has_test=has_test)]
     if spec.measure.sharpness_every:
-        panels.append(_sharpness(formula, preconditioned=preconditioned))
+        panels.append(sharpness(formula, preconditioned=preconditioned))
     if spec.measure.ntk_every:
-        panels.append(_ntk(minibatch=minibatch, per_output=per_output))
+        panels.append(ntk(minibatch=minibatch, per_output=per_output))
     if spec.measure.gauss_newton_every:
         panels.append(_gauss_newton())
     if spec.measure.layers_every:
@@ -66,7 +66,8 @@ def _loss(spec: Train, *, minibatch: bool, has_test: bool) -> Panel:
     return Panel(title="loss", scale="log", series=series)
 
 
-def _sharpness(formula: str | None, *, preconditioned: bool) -> Panel:
+def sharpness(formula: str | None, *, preconditioned: bool = False) -> Panel:
+    """Sharpness, with a formula against the edge."""
     field = "preconditioned" if preconditioned else "value"
     return Panel(
         title="preconditioned sharpness" if preconditioned else "sharpness",
@@ -79,7 +80,8 @@ def _sharpness(formula: str | None, *, preconditioned: bool) -> Panel:
     )
 
 
-def _ntk(*, minibatch: bool, per_output: bool) -> Panel:
+def ntk(*, minibatch: bool, per_output: bool) -> Panel:
+    """NTK trace, with minibatches against the stochastic threshold."""
     stochastic = Curve(record="ntk", field="threshold", label="stochastic threshold")
     return Panel(
         title="NTK trace",

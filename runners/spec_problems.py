@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from msgspec import ValidationError, inspect
 
 from runners import schema
-from runners.experiments import Spec
+from runners.experiments import LinearModel, Spec
 from runners.schema import Document, KeyPath
 from runners.spec import (
     Adam,
@@ -213,8 +213,11 @@ def _remedy(document: Document, table: KeyPath, key: str) -> str:
 
 def _keys_by_table() -> dict[str, list[str]]:
     """All keys of all kinds of each top-level table."""
-    tables = {name: field.type for kind in schema.kinds(schema.root()) for name, field in schema.fields(kind).items()}
-    return {name: list(dict.fromkeys(key for kind in schema.kinds(of) for key in schema.fields(kind))) for name, of in tables.items()}
+    keys: dict[str, dict[str, None]] = {}
+    for runner in schema.kinds(schema.root()):
+        for name, field in schema.fields(runner).items():
+            keys.setdefault(name, {}).update(dict.fromkeys(key for kind in schema.kinds(field.type) for key in schema.fields(kind)))
+    return {name: list(of) for name, of in keys.items()}
 
 
 def _did_you_mean(value: Any, words: list[str]) -> str:
@@ -236,6 +239,9 @@ def of_spec(spec: Spec) -> Iterator[Problem]:
         yield from _schedule(spec)
         yield from _feedback(spec)
         yield from _data_and_others(spec)
+    if isinstance(spec, LinearModel):
+        yield from _schedule(spec)
+        yield from _linear_model(spec)
 
 
 def _sizes(spec: Train) -> Iterator[Problem]:
@@ -250,7 +256,7 @@ def _sizes(spec: Train) -> Iterator[Problem]:
             yield Problem((path, size), problem.message)
 
 
-def _schedule(spec: Train) -> Iterator[Problem]:
+def _schedule(spec: Train | LinearModel) -> Iterator[Problem]:
     lr, table = spec.optimizer.lr, ("optimizer", "lr")
     if isinstance(lr, Cosine) and lr.warmup_steps >= lr.steps:
         yield _wrong_value((*table, "warmup_steps"), lr.warmup_steps, f"less than optimizer.lr.steps = {lr.steps}")
@@ -345,6 +351,24 @@ def _why_not_followed(spec: Train) -> tuple[KeyPath, str] | None:
     if isinstance(spec.optimizer, Adam | RmsProp | CustomOptimizer):
         return ("optimizer", "name"), "the preconditioned sharpness is not followed"
     return None
+
+
+def _linear_model(spec: LinearModel) -> Iterator[Problem]:
+    table, optimizer, size = spec.linear_model, spec.optimizer, ("linear_model", "num_examples")
+    if table.spectrum is not None and len(table.spectrum) != table.num_examples:
+        path = ("linear_model", "spectrum")
+        expected = f"{dotted(size)} = {table.num_examples} eigenvalues, not {len(table.spectrum)}"
+        yield Problem((path, size), _wrong_value(path, table.spectrum, expected).message)
+    if table.basis == "flat" and table.num_examples & (table.num_examples - 1):
+        expected = 'a power of 2 with linear_model.basis = "flat"'
+        yield Problem((size, ("linear_model", "basis")), _wrong_value(size, table.num_examples, expected).message)
+    if isinstance(optimizer.batch_size, int) and optimizer.batch_size > table.num_examples:
+        path = ("optimizer", "batch_size")
+        problem = _wrong_value(path, optimizer.batch_size, f"at most {dotted(size)} = {table.num_examples}")
+        yield Problem((path, size), problem.message)
+    if optimizer.sampling == "epochs":
+        expected = '"without_replacement" or "with_replacement": the recursions take batches to be independent'
+        yield _wrong_value(("optimizer", "sampling"), optimizer.sampling, expected)
 
 
 def _has_real_targets(data: Data) -> bool:

@@ -35,7 +35,7 @@ def gaussian(data: Gaussian, *, seed: int) -> RawData:
     sizes = data_files.check_gaussian(data)
     rng = np.random.default_rng([seed, STREAM])
     spectrum = np.array(data.spectrum) if data.spectrum is not None else np.arange(1.0, data.num_features + 1) ** -data.exponent
-    root = np.sqrt(spectrum)[:, None] * _orthogonal(rng, data.num_features).T
+    root = np.sqrt(spectrum)[:, None] * orthogonal(rng, data.num_features).T
     teacher = rng.standard_normal((data.num_features, data.num_outputs)) / np.sqrt(data.num_features)
     z = rng.standard_normal((sizes.num_train, data.num_features))
     x = (np.sqrt(sizes.num_train) * np.linalg.qr(z)[0] if data.covariance == "empirical" else z) @ root
@@ -47,7 +47,8 @@ def gaussian(data: Gaussian, *, seed: int) -> RawData:
     return RawData(x=x, y=y, num_outputs=data.num_outputs, source=source, x_test=x_test, y_test=y_test)
 
 
-def _orthogonal(rng: np.random.Generator, size: int) -> NDArray[np.float64]:
-    # The signs make the distribution uniform. Source: Mezzadri (2007), arXiv math-ph/0609050.
+def orthogonal(rng: np.random.Generator, size: int) -> NDArray[np.float64]:
+    """A random orthogonal matrix, uniformly distributed."""
+    # The signs make it so. Source: Mezzadri (2007), arXiv math-ph/0609050.
     q, r = np.linalg.qr(rng.standard_normal((size, size)))
     return q * np.sign(np.diag(r))

@@ -158,7 +158,8 @@ def _stepped(
     uu = momentum**2 * uu + momentum * crossed + rows * columns * ((1 - p) * zz + p * noise)
     zu = momentum * zu + zz * columns
     zz = zz - lr * (zu + zu.T) + lr**2 * uu
-    return Moment(zz, zu - lr * uu, uu)
+    # Without this the antisymmetric part, which rounding begins, grows where the moment itself decays.
+    return Moment((zz + zz.T) / 2, zu - lr * uu, uu)
 
 
 def closure_kernel_norm(noise: Noise, values: Sequence[float], shared: Float[np.ndarray, "modes modes"]) -> float:

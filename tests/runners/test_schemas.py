@@ -9,8 +9,8 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from runners import schemas
-from runners.experiments import Spec
 from runners.records import AnyRecord, Panel, Request
+from runners.spec import Train
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = (ROOT / "tests" / "golden" / "log-schema-1.jsonl").read_text().splitlines()
@@ -57,7 +57,7 @@ def test_a_wrong_line_is_not_valid(change: dict[str, Any]) -> None:
 
 
 def test_the_default_spec_is_valid_and_an_unknown_key_is_not() -> None:
-    resolved = msgspec.to_builtins(Spec())
+    resolved = msgspec.to_builtins(Train())
 
     assert validator("spec.schema.json").is_valid(resolved)
     assert not validator("spec.schema.json").is_valid(resolved | {"optimiser": {}})
