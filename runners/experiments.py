@@ -8,7 +8,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from msgspec import Meta, field
 
-from runners.spec import HeavyBall, NonNegativeFloat, PositiveInt, Run, Sgd, Table, Train
+from runners.spec import HeavyBall, NonNegativeFloat, PositiveFloat, PositiveInt, Run, Sgd, Table, Train
 
 
 class Simulation(Table, frozen=True):
@@ -51,5 +51,35 @@ class LinearModel(Table, tag_field="runner", tag="linear-model", frozen=True):
     run: Run = field(default_factory=Run)
 
 
-Spec: TypeAlias = Train | LinearModel
+class QuadraticTable(KernelTable, frozen=True):
+    """A quadratic model of D examples with one output, of which only the kernel at the start is prescribed."""
+
+    num_examples: Annotated[int, Meta(ge=2, le=2000)] = 24
+    num_params: PositiveInt = 100
+    """P, at least `num_examples`."""
+    curvature: NonNegativeFloat = 1.0
+    """Variance of the outputs' second derivatives, random symmetric matrices; first residuals have variance 1."""
+
+
+class BatchSizes(Table, frozen=True):
+    """Plain SGD with several batch sizes beside each other, on the same models, by distinct examples drawn anew at each step."""
+
+    lr: PositiveFloat = 0.1
+    batch_sizes: Annotated[tuple[PositiveInt, ...], Meta(min_length=1, max_length=4)] = (24, 12, 6, 4)
+
+
+class QuadraticModel(Table, tag_field="runner", tag="quadratic-model", frozen=True):
+    """Minibatch training of quadratic models, many draws of them, beside the prediction of how their NTK's eigenvalues grow.
+
+    Each draw of the model is trained with its second derivatives as they are and negated, whose odd orders cancel in the mean.
+    Source: Agarwala and Pennington (2024), arXiv 2404.19261.
+    """
+
+    quadratic_model: QuadraticTable = field(default_factory=QuadraticTable)
+    optimizer: BatchSizes = field(default_factory=BatchSizes)
+    simulation: Simulation = field(default_factory=Simulation)
+    run: Run = field(default_factory=Run)
+
+
+Spec: TypeAlias = Train | LinearModel | QuadraticModel
 """Every kind of experiment; the first is what a spec without `runner` is."""

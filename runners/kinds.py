@@ -1,6 +1,6 @@
 """Which runner carries out which kind of experiment."""
 
-from runners.experiments import LinearModel, Spec
+from runners.experiments import LinearModel, QuadraticModel, Spec
 from runners.session import Runner
 from runners.spec import Train
 
@@ -21,3 +21,7 @@ def build(spec: Spec) -> Runner:
             from runners.linear_model import LinearModelRunner
 
             return LinearModelRunner(spec)
+        case QuadraticModel():
+            from runners.quadratic_model import QuadraticModelRunner
+
+            return QuadraticModelRunner(spec)

@@ -9,14 +9,14 @@ import difflib
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import date, time
 from typing import Any, NamedTuple
 
 from msgspec import ValidationError, inspect
 
 from runners import schema
-from runners.experiments import LinearModel, Spec
+from runners.experiments import KernelTable, LinearModel, QuadraticModel, Spec
 from runners.schema import Document, KeyPath
 from runners.spec import (
     Adam,
@@ -104,6 +104,9 @@ SHOWN_CHARACTERS = 60
 """Longer values are cut in messages."""
 CLOSE_ENOUGH = 0.7
 """difflib's similarity from which a word counts as a misspelling of another."""
+
+MOST_ENTRIES = 250_000_000
+"""Of the second derivatives of all models that are simulated: 1 GB in float32."""
 
 
 class Problem(NamedTuple):
@@ -242,6 +245,8 @@ def of_spec(spec: Spec) -> Iterator[Problem]:
     if isinstance(spec, LinearModel):
         yield from _schedule(spec)
         yield from _linear_model(spec)
+    if isinstance(spec, QuadraticModel):
+        yield from _quadratic_model(spec)
 
 
 def _sizes(spec: Train) -> Iterator[Problem]:
@@ -355,20 +360,37 @@ def _why_not_followed(spec: Train) -> tuple[KeyPath, str] | None:
 
 def _linear_model(spec: LinearModel) -> Iterator[Problem]:
     table, optimizer, size = spec.linear_model, spec.optimizer, ("linear_model", "num_examples")
-    if table.spectrum is not None and len(table.spectrum) != table.num_examples:
-        path = ("linear_model", "spectrum")
-        expected = f"{dotted(size)} = {table.num_examples} eigenvalues, not {len(table.spectrum)}"
-        yield Problem((path, size), _wrong_value(path, table.spectrum, expected).message)
+    yield from _kernel("linear_model", table, ("optimizer", "batch_size"), [optimizer.batch_size])
     if table.basis == "flat" and table.num_examples & (table.num_examples - 1):
         expected = 'a power of 2 with linear_model.basis = "flat"'
         yield Problem((size, ("linear_model", "basis")), _wrong_value(size, table.num_examples, expected).message)
-    if isinstance(optimizer.batch_size, int) and optimizer.batch_size > table.num_examples:
-        path = ("optimizer", "batch_size")
-        problem = _wrong_value(path, optimizer.batch_size, f"at most {dotted(size)} = {table.num_examples}")
-        yield Problem((path, size), problem.message)
     if optimizer.sampling == "epochs":
         expected = '"without_replacement" or "with_replacement": the recursions take batches to be independent'
         yield _wrong_value(("optimizer", "sampling"), optimizer.sampling, expected)
+
+
+def _quadratic_model(spec: QuadraticModel) -> Iterator[Problem]:
+    table, size = spec.quadratic_model, ("quadratic_model", "num_params")
+    yield from _kernel("quadratic_model", table, ("optimizer", "batch_sizes"), spec.optimizer.batch_sizes)
+    if table.num_params < table.num_examples:
+        yield _wrong_value(size, table.num_params, f"at least quadratic_model.num_examples = {table.num_examples}")
+    entries = spec.simulation.num_paths * table.num_examples * table.num_params**2
+    if entries > MOST_ENTRIES:
+        path = ("simulation", "num_paths")
+        expected = f"fewer, as they have {entries:.2g} second derivatives, and there is room for {MOST_ENTRIES:.2g}"
+        yield Problem((path, size), _wrong_value(path, spec.simulation.num_paths, expected).message)
+
+
+def _kernel(name: str, table: KernelTable, path: KeyPath, batch_sizes: Sequence[int | str]) -> Iterator[Problem]:
+    size, spectrum = (name, "num_examples"), (name, "spectrum")
+    if table.spectrum is not None and len(table.spectrum) != table.num_examples:
+        expected = f"{dotted(size)} = {table.num_examples} eigenvalues, not {len(table.spectrum)}"
+        yield Problem((spectrum, size), _wrong_value(spectrum, table.spectrum, expected).message)
+    if table.spectrum is not None and list(table.spectrum) != sorted(table.spectrum, reverse=True):
+        yield _wrong_value(spectrum, table.spectrum, "eigenvalues from the largest down")
+    for batch_size in batch_sizes:
+        if isinstance(batch_size, int) and batch_size > table.num_examples:
+            yield Problem((path, size), _wrong_value(path, batch_size, f"at most {dotted(size)} = {table.num_examples}").message)
 
 
 def _has_real_targets(data: Data) -> bool:
