@@ -333,6 +333,7 @@ def _panels(optimizer: Sgd | HeavyBall) -> tuple[Panel, ...]:
     long_run = Curve(record="metrics", field="values.long_run_growth", label="in the long run")
     growth = Panel(
         title="growth of the loss in a step",
+        scale="log",
         series=(
             Curve(record="metrics", field="values.growth", label="simulated"),
             Curve(record="metrics", field="values.exact_growth", label="exact"),

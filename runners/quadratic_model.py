@@ -246,7 +246,7 @@ def _panels(batch_sizes: tuple[int, ...]) -> tuple[Panel, ...]:
             error=error("growth"),
         ),
         Panel(
-            title="lead over the mean growth along the others",
+            title="lead over the others, on average",
             series=curves("lead"),
             references=curves("predicted_lead", "predicted, "),
             error=error("lead"),
