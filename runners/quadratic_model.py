@@ -16,11 +16,13 @@ from jaxtyping import Array, Float, Int, Key
 from runners.ensembles import Ensemble, batch_weights, seed_of
 from runners.experiments import QuadraticModel
 from runners.linear_model import spectrum
+from runners.measure import noise_kernel
 from runners.measure.operators import full_precision
 from runners.programs import Program
 from runners.records import AnyRecord, Curve, Header, MetricsRecord, Panel, StepRecord
 from runners.session import Clock
 from runners.sources.synthetic import orthogonal
+from runners.spec import Sgd
 from runners.theory import sharpening
 from runners.theory.sharpening import Linear
 
@@ -93,8 +95,8 @@ class Updates:
 
 
 def variance_factor(num_examples: int, batch_size: int) -> float:
-    """The p of `noise_kernel.variance_factor`, of distinct examples."""
-    return (num_examples - batch_size) / (batch_size * (num_examples - 1))
+    """The batches' p."""
+    return noise_kernel.variance_factor(Sgd(batch_size=batch_size), num_examples)
 
 
 @full_precision
