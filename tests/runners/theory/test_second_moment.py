@@ -181,7 +181,7 @@ def growth(values, vectors, lr, p):
     return second_moment.growth(values, vectors, lr=lr, p=p, tolerance=1e-9, max_products=300, key=KEY)
 
 
-@jax.jit
+@partial(jax.jit, static_argnames="p")
 def threshold(kernel, p):
     return mean_square.threshold(kernel, num_outputs=1, p=p, tolerance=1e-8, max_products=400, key=KEY)
 
