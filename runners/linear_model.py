@@ -108,6 +108,7 @@ class Updates:
         size = self.optimizer.batch_size
         if size == "full":
             return 1.0
+        assert isinstance(size, int)
         return batch_weights(keys, step, num_examples=num_examples, batch_size=size, sampling=self.optimizer.sampling)
 
 

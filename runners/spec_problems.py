@@ -360,7 +360,12 @@ def _why_not_followed(spec: Train) -> tuple[KeyPath, str] | None:
 
 def _linear_model(spec: LinearModel) -> Iterator[Problem]:
     table, optimizer, size = spec.linear_model, spec.optimizer, ("linear_model", "num_examples")
-    yield from _kernel("linear_model", table, ("optimizer", "batch_size"), [optimizer.batch_size])
+    if isinstance(optimizer.batch_size, EdgeBatch):
+        yield _wrong_value(("optimizer", "batch_size"), "edge", 'a number or "full": nothing is measured that it could follow')
+    else:
+        yield from _kernel("linear_model", table, ("optimizer", "batch_size"), [optimizer.batch_size])
+    if isinstance(optimizer.lr, EdgeRate):
+        yield _wrong_value(("optimizer", "lr"), "edge", "a number or a schedule of the step: nothing is measured that it could follow")
     if table.basis == "flat" and table.num_examples & (table.num_examples - 1):
         expected = 'a power of 2 with linear_model.basis = "flat"'
         yield Problem((size, ("linear_model", "basis")), _wrong_value(size, table.num_examples, expected).message)

@@ -151,6 +151,8 @@ def test_a_run_that_was_cut_off_resumes_bit_for_bit(tmp_path):
         ("linear_model.basis=flat", "a power of 2"),
         ("optimizer.batch_size=300", "at most linear_model.num_examples = 200"),
         ("optimizer.sampling=epochs", "independent"),
+        ("optimizer.lr={kind = 'edge', of = 'sharpness', initial = 0.1}", "nothing is measured"),
+        ("optimizer.batch_size={kind = 'edge', initial = 4}", "nothing is measured"),
         ("optimizer.name=adam", "sgd"),
     ],
 )
