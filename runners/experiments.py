@@ -8,7 +8,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from msgspec import Meta, field
 
-from runners.spec import HeavyBall, NonNegativeFloat, PositiveFloat, PositiveInt, Run, Sgd, Table, Train
+from runners.spec import CountOrNever, HeavyBall, NonNegativeFloat, PositiveFloat, PositiveInt, Run, Sgd, Table, Train
 
 
 class Simulation(Table, frozen=True):
@@ -81,5 +81,31 @@ class QuadraticModel(Table, tag_field="runner", tag="quadratic-model", frozen=Tr
     run: Run = field(default_factory=Run)
 
 
-Spec: TypeAlias = Train | LinearModel | QuadraticModel
+class FlowTable(Table, tag_field="kind", frozen=True):
+    """Keys that every flow has."""
+
+    from_step: CountOrNever = 0
+    """Until this step the optimizer's own updates are made, and the flow begins where they lead."""
+
+
+class GradientFlow(FlowTable, tag="gradient", frozen=True):
+    """The optimizer's update as a derivative, without its oscillations: for gradient descent, gradient flow."""
+
+
+class CentralFlow(FlowTable, tag="central", frozen=True):
+    """The optimizer's time average, oscillations included. Source: Cohen et al. (2024), arXiv 2410.24206."""
+
+    substeps: PositiveInt = 4
+    """Steps of Euler's for each step of the optimizer, while curvatures stand at the edge."""
+    max_critical: PositiveInt = 6
+    """The most curvatures that may stand at the edge together."""
+
+
+class Flow(Train, tag="flow", frozen=True):
+    """A flow beside a training run: its tables are the run's, and its step is as long as one of the run's optimizer."""
+
+    flow: GradientFlow | CentralFlow = field(default_factory=GradientFlow)
+
+
+Spec: TypeAlias = Train | LinearModel | QuadraticModel | Flow
 """Every kind of experiment; the first is what a spec without `runner` is."""

@@ -1,6 +1,6 @@
 """Which runner carries out which kind of experiment."""
 
-from runners.experiments import LinearModel, QuadraticModel, Spec
+from runners.experiments import Flow, LinearModel, QuadraticModel, Spec
 from runners.session import Runner
 from runners.spec import Train
 
@@ -13,6 +13,10 @@ def build(spec: Spec) -> Runner:
     """
     # A kind's modules are imported when it is asked for: jax and what stands on it take a second.
     match spec:
+        case Flow():
+            from runners.flow import FlowRunner
+
+            return FlowRunner(spec)
         case Train():
             from runners.train import TrainRunner
 

@@ -3,6 +3,8 @@
 import math
 from collections.abc import Sequence
 
+from msgspec.structs import replace
+
 from runners.records import Curve, Edge, Panel
 from runners.spec import EdgeBatch, EmaMomentum, HeavyBall, Nesterov, Sgd, Train
 
@@ -53,6 +55,28 @@ def train_panels(
     if isinstance(spec.optimizer.batch_size, EdgeBatch):
         panels.append(_batch_size())
     return tuple(panels)
+
+
+def flow_panels(panels: Sequence[Panel], *, is_central: bool) -> tuple[Panel, ...]:
+    """The panels of a flow: those of the training run that it stands beside, with what it predicts of the run.
+
+    Args:
+        panels: Of the training run, the loss first.
+        is_central: Whether it is a central flow.
+    """
+    loss, *others = panels
+    test = tuple(curve for curve in loss.series if curve.label == "test")
+    at_flow = Curve(record="step", field="loss", label="flow")
+    if not is_central:
+        error = Curve(record="flow", field="error", label="integration error")
+        return replace(loss, series=(at_flow, *test), notes=(error,)), *others
+    averaged = Curve(record="flow", field="averaged_loss", label="predicted average")
+    oscillation = Panel(
+        title="oscillation",
+        series=(Curve(record="flow", field="variance", label="variance"),),
+        notes=(Curve(record="flow", field="num_critical", label="curvatures at the edge"),),
+    )
+    return replace(loss, series=(averaged, at_flow, *test)), *others[:1], oscillation, *others[1:]
 
 
 def _loss(spec: Train, *, minibatch: bool, has_test: bool) -> Panel:

@@ -344,6 +344,23 @@ class NtkRecord(Record, frozen=True, kw_only=True, tag="ntk"):
     seconds: float
 
 
+class FlowRecord(Record, frozen=True, kw_only=True, tag="flow"):
+    """A step of a flow: how well it was taken and, at the edge, what it predicts of the optimizer that it stands beside."""
+
+    num_substeps: int
+    """Steps of the integration."""
+    error: Number | UnsetType = UNSET
+    """Of the parameters, Euclidean, estimated and summed over all steps before this one; absent at the edge of a central flow."""
+    num_critical: int | UnsetType = UNSET
+    """Curvatures at the edge; absent, as all below, in a gradient flow."""
+    variance: Number | UnsetType = UNSET
+    """Tr Sigma: predicted squared distance, on average, of the optimizer's parameters from the flow."""
+    averaged_loss: Number | UnsetType = UNSET
+    """Predicted time average of the optimizer's loss: loss + tr Sigma / lr for gradient descent."""
+    complementarity: Number | UnsetType = UNSET
+    """How far Sigma is from complementary, in effective curvature, whose edge is 2; the most of the step's substeps."""
+
+
 class MetricsRecord(Record, frozen=True, kw_only=True, tag="metrics"):
     """Named numbers that a runner or a user adds."""
 
@@ -382,9 +399,10 @@ AnyMeasurement: TypeAlias = (
     | MeanSquareRecord
     | NtkRecord
 )
-AnyRecord: TypeAlias = Header | StepRecord | AnyMeasurement | MetricsRecord | EventRecord | EndRecord
+AnyRecord: TypeAlias = Header | StepRecord | FlowRecord | AnyMeasurement | MetricsRecord | EventRecord | EndRecord
 SERIES_KINDS = (
     "step",
+    "flow",
     "sharpness",
     "gauss_newton",
     "layers",

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from msgspec import ValidationError, inspect
 
 from runners import schema
-from runners.experiments import KernelTable, LinearModel, QuadraticModel, Spec
+from runners.experiments import CentralFlow, Flow, KernelTable, LinearModel, QuadraticModel, Spec
 from runners.schema import Document, KeyPath
 from runners.spec import (
     Adam,
@@ -33,6 +33,7 @@ from runners.spec import (
     Gaussian,
     HeavyBall,
     Muon,
+    Nesterov,
     Piecewise,
     RmsProp,
     Sgd,
@@ -107,6 +108,13 @@ CLOSE_ENOUGH = 0.7
 
 MOST_ENTRIES = 250_000_000
 """Of the second derivatives of all models that are simulated: 1 GB in float32."""
+
+
+CENTRAL_FLOWS = (Sgd, RmsProp)
+GRADIENT_FLOWS = (Sgd, HeavyBall, Nesterov, EmaMomentum, RmsProp)
+"""Optimizers with such a flow."""
+LEAST_DECAY = 0.5
+"""Below it RMSProp's second moment follows the gradient within a step, and is not the slow variable that its flows take it for."""
 
 
 class Problem(NamedTuple):
@@ -247,6 +255,31 @@ def of_spec(spec: Spec) -> Iterator[Problem]:
         yield from _linear_model(spec)
     if isinstance(spec, QuadraticModel):
         yield from _quadratic_model(spec)
+    if isinstance(spec, Flow):
+        yield from _flow(spec)
+
+
+def _flow(spec: Flow) -> Iterator[Problem]:
+    flow, optimizer, measure = spec.flow, spec.optimizer, spec.measure
+    is_central = isinstance(flow, CentralFlow)
+    if not isinstance(optimizer, CENTRAL_FLOWS if is_central else GRADIENT_FLOWS):
+        known = ", ".join(str(kind.__struct_config__.tag) for kind in (CENTRAL_FLOWS if is_central else GRADIENT_FLOWS))
+        message = f'optimizer.name = "{optimizer.__struct_config__.tag}": the {"central" if is_central else "gradient"} flow is known for'
+        yield Problem((("optimizer", "name"), ("flow", "kind")), f"{message} {known}.")
+    if isinstance(optimizer, RmsProp) and optimizer.decay < LEAST_DECAY:
+        yield _wrong_value(("optimizer", "decay"), optimizer.decay, f"at least {LEAST_DECAY}, for a flow of the second moment")
+    if is_central and optimizer.batch_size != "full":
+        yield _wrong_value(("optimizer", "batch_size"), optimizer.batch_size, '"full": a central flow is that of the whole loss')
+    if isinstance(optimizer.batch_size, EdgeBatch):
+        yield _wrong_value(("optimizer", "batch_size", "kind"), "edge", "a batch size that stays: nothing feeds back on a flow")
+    if isinstance(optimizer.lr, EdgeRate):
+        yield _wrong_value(("optimizer", "lr", "kind"), "edge", "a learning rate or a schedule: nothing feeds back on a flow")
+    if is_central and measure.num_examples != "all":
+        yield _wrong_value(("measure", "num_examples"), measure.num_examples, '"all": a central flow is that of the whole loss')
+    if not measure.sharpness_every:
+        yield _wrong_value(("measure", "sharpness_every"), 0, "at least 1: the sharpness says how long a flow's steps may be")
+    if flow.from_step >= spec.run.steps:
+        yield _wrong_value(("flow", "from_step"), flow.from_step, f"less than run.steps = {spec.run.steps}")
 
 
 def _sizes(spec: Train) -> Iterator[Problem]:

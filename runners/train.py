@@ -9,8 +9,8 @@ import math
 import os
 import platform
 import time
-from collections.abc import Iterator, Mapping
-from typing import NamedTuple, TypeAlias
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +29,7 @@ from runners.objectives import Evaluation, Objective
 from runners.optimizers import Optimizer
 from runners.panels import train_panels
 from runners.programs import Program
-from runners.records import SCHEMA, AnyRecord, EventRecord, Header, MetricsRecord, NtkRecord, SharpnessRecord, StepRecord
+from runners.records import SCHEMA, AnyRecord, EventRecord, Header, MetricsRecord, NtkRecord, Panel, SharpnessRecord, StepRecord
 from runners.run_folder import utc_now
 from runners.sampling import batch_indices
 from runners.session import Clock
@@ -69,6 +69,21 @@ class State(NamedTuple):
     """Learning rate where feedback sets it; else None."""
 
 
+def loss_and_gradient(
+    model: Model, objective: Objective, params: Params, *, x: Inputs, y: Targets
+) -> tuple[tuple[Float[Array, ""], Float[Array, ""] | None], Params]:
+    """Loss of these examples, weight decay included, their accuracy (None for real targets), and the loss's gradient."""
+    x, y, counted = devices.batch(x, y)
+
+    def loss(params: Params) -> tuple[Float[Array, ""], Float[Array, ""] | None]:
+        outputs = model.apply(params, x)
+        losses = objective.example_losses(outputs, y)
+        return jnp.mean(losses, where=counted) + objective.penalty(params), objective.accuracy(outputs, y, counted)
+
+    found: tuple[tuple[Array, Array | None], Params] = jax.value_and_grad(loss, has_aux=True)(params)
+    return found
+
+
 class Loop(NamedTuple):
     """The updates of a run as one program.
 
@@ -106,17 +121,10 @@ class Loop(NamedTuple):
         return x[indices], y[indices]
 
     def _update(self, state: State, x: Inputs, y: Targets, step: Int[Array, ""]) -> tuple[State, Update]:
-        x, y, counted = devices.batch(x, y)
         params, followed = state.params, state.followed
 
-        def loss(params: Params) -> tuple[Float[Array, ""], Float[Array, ""] | None]:
-            outputs = self.model.apply(params, x)
-            losses = self.objective.example_losses(outputs, y)
-            data_loss, accuracy = jnp.mean(losses, where=counted), self.objective.accuracy(outputs, y, counted)
-            return data_loss + self.objective.penalty(params), accuracy
-
         def gradient_and_value(params: Params) -> tuple[Params, tuple[Float[Array, ""], Float[Array, ""] | None]]:
-            value, gradient = jax.value_and_grad(loss, has_aux=True)(params)
+            value, gradient = loss_and_gradient(self.model, self.objective, params, x=x, y=y)
             return gradient, value
 
         sharpness = None
@@ -133,7 +141,7 @@ class Loop(NamedTuple):
         lr = self.optimizer.lr(step) if state.lr is None else state.lr
         update = Update(value, lr, optax.tree.norm(gradient), accuracy, sharpness)
         if self.optimizer.perturb is not None:
-            gradient, _ = jax.grad(loss, has_aux=True)(self.optimizer.perturb(params, gradient))
+            gradient, _ = gradient_and_value(self.optimizer.perturb(params, gradient))
         change, opt_state = self.optimizer.transformation.update(gradient, state.opt_state, params)
         if state.lr is not None:
             change = optax.tree.scale(state.lr, change)
@@ -183,8 +191,7 @@ class TrainRunner:
             y=self._y,
             preconditioned=self._optimizer.uses_preconditioner,
         )
-        self._chunk = self._compiled()
-        for program in (*self._curvature.programs, self._chunk):
+        for program in (*self._curvature.programs, *self._programs()):
             program.wait()
         self._step_seconds = 0.0
         self._measured_step: int | None = None
@@ -199,19 +206,11 @@ class TrainRunner:
             time=0.0,
             schema=SCHEMA,
             run=run,
-            runner="train",
+            runner=str(self._spec.__struct_config__.tag),
             created=utc_now(),
             steps=self.steps,
             spec=msgspec.to_builtins(self._spec),
-            panels=train_panels(
-                self._spec,
-                formula=formula,
-                preconditioned=self._optimizer.uses_preconditioner,
-                per_output=self._curvature.is_per_output,
-                has_test=described.num_test > 0,
-                layers=list(self._model.params),
-                num_params=self._model.num_params,
-            ),
+            panels=self._panels(),
             versions=environment.versions(),
             git=environment.git(),
             device=environment.device(),
@@ -234,10 +233,7 @@ class TrainRunner:
         if self.diverged or self._measured_step == self.step:
             return
         self._measured_step = self.step
-        lr = _numbers(np.asarray([self._optimizer.lr(self.step) if self._state.lr is None else self._state.lr]))[0]
-
-        def preconditioner() -> PyTree[Array] | None:
-            return self._optimizer.preconditioner(self._state.opt_state, self.step)
+        lr = self._lr()
 
         def velocity() -> PyTree[Array] | None:
             return self._optimizer.velocity(self._state.opt_state)
@@ -247,7 +243,7 @@ class TrainRunner:
             self._curvature.state["sharpness"] = start._replace(vectors=start.vectors.at[0].set(self._state.followed[self.step % 2]))
         standing: dict[str, float] = {}
         for record in self._curvature.measure(
-            self._state.params, preconditioner, lr=lr, step=self.step, clock=clock, is_due=self._is_due, velocity=velocity
+            self._state.params, self._preconditioner, lr=lr, step=self.step, clock=clock, is_due=self._is_due, velocity=velocity
         ):
             yield record
             standing |= _standing(record)
@@ -267,11 +263,51 @@ class TrainRunner:
         count = self._chunk_length()
         began, wall = clock(), time.perf_counter()
         self._state, buffers = self._chunk(*self._arguments(count))
-        losses, rates, norms = (_numbers(np.asarray(buffer)[:count]) for buffer in buffers[:3])
-        accuracies = None if buffers.accuracy is None else _numbers(np.asarray(buffers.accuracy)[:count])
-        followed = [] if buffers.sharpness is None else [_numbers(np.asarray(buffer)[:count]) for buffer in buffers.sharpness]
+        jax.block_until_ready(buffers)
         self._step_seconds = (time.perf_counter() - wall) / count
-        seconds = (clock() - began) / count
+        yield from self._recorded(buffers, count, began=began, seconds=(clock() - began) / count)
+
+    def state(self) -> PyTree[Array]:
+        """Parameters, the optimizer's state, and what the next measurement starts from."""
+        size = jnp.int32(0 if self._table.drawn == "full" else self._table.drawn)
+        return self._state, self._curvature.state, size
+
+    def restore(self, state: PyTree[Array | np.ndarray], *, step: int, first_loss: float | None) -> None:
+        """Go on from a state, at a step whose measurements are done."""
+        *arrays, size = state
+        self._state, self._curvature.state = jax.tree.map(jnp.asarray, tuple(arrays))
+        if size and size != self._table.drawn:
+            self._resize(int(size))
+        self.step, self.first_loss, self._measured_step = step, first_loss, step
+
+    def _programs(self) -> Sequence[Program[Any]]:
+        """What applies the updates, compiling."""
+        self._chunk = self._compiled()
+        return (self._chunk,)
+
+    def _panels(self) -> tuple[Panel, ...]:
+        return train_panels(
+            self._spec,
+            formula=self._curvature.formula,
+            preconditioned=self._optimizer.uses_preconditioner,
+            per_output=self._curvature.is_per_output,
+            has_test=self._data.description.num_test > 0,
+            layers=list(self._model.params),
+            num_params=self._model.num_params,
+        )
+
+    def _lr(self) -> float:
+        """Learning rate of the update at the present step."""
+        return _numbers(np.asarray([self._optimizer.lr(self.step) if self._state.lr is None else self._state.lr]))[0]
+
+    def _preconditioner(self) -> PyTree[Array] | None:
+        return self._optimizer.preconditioner(self._state.opt_state, self.step)
+
+    def _recorded(self, update: Update, count: int, *, began: float, seconds: float) -> Iterator[StepRecord | SharpnessRecord]:
+        """The records of a chunk's updates, with the step counted on behind each; up to one that shows divergence."""
+        losses, rates, norms = (_numbers(np.asarray(buffer)[:count]) for buffer in update[:3])
+        accuracies = None if update.accuracy is None else _numbers(np.asarray(update.accuracy)[:count])
+        followed = [] if update.sharpness is None else [_numbers(np.asarray(buffer)[:count]) for buffer in update.sharpness]
         drawn = self._table.drawn
         batch_size = drawn if isinstance(self._spec.optimizer.batch_size, EdgeBatch) and drawn != "full" else UNSET
         for turn in range(count):
@@ -292,19 +328,6 @@ class TrainRunner:
             if self.diverged:
                 return
             self.step += 1
-
-    def state(self) -> PyTree[Array]:
-        """Parameters, the optimizer's state, and what the next measurement starts from."""
-        size = jnp.int32(0 if self._table.drawn == "full" else self._table.drawn)
-        return self._state, self._curvature.state, size
-
-    def restore(self, state: PyTree[Array | np.ndarray], *, step: int, first_loss: float | None) -> None:
-        """Go on from a state, at a step whose measurements are done."""
-        *arrays, size = state
-        self._state, self._curvature.state = jax.tree.map(jnp.asarray, tuple(arrays))
-        if size and size != self._table.drawn:
-            self._resize(int(size))
-        self.step, self.first_loss, self._measured_step = step, first_loss, step
 
     def _compiled(self) -> Program[tuple[State, Update]]:
         loop = Loop(self._model, self._objective, self._optimizer, self._table)

@@ -178,6 +178,51 @@ def gradient(
     return sum_over(chunk, split(x, y, size=problem.chunk_size), problem.objective.weight_decay * flat)
 
 
+@full_precision
+def curvature_gradient(
+    problem: Problem,
+    params: PyTree[Float[Array, "..."]],
+    *,
+    x: Shaped[Array, "examples *input"],
+    y: Shaped[Array, "examples *target"],
+    u: Float[Array, " dim"],
+    v: Float[Array, " dim"],
+) -> tuple[Float[Array, ""], Float[Array, " dim"]]:
+    """U^T H v with the Hessian H of the loss, weight decay included, and its gradient in the parameters for fixed u and v.
+
+    The gradient of u^T H(w) v is d^2/ds dt grad L(w + s u + t v) at s = t = 0: forward over forward over reverse.
+
+    Args:
+        problem: Model, objective and chunk size.
+        params: Parameters, any pytree of floating arrays of one dtype.
+        x: Inputs.
+        y: Labels or targets.
+        u: In the order of `ravel_pytree(params)`, as is v.
+        v: The other vector.
+
+    Returns:
+        The value and its gradient; exact to rounding, whatever the chunks.
+
+    Cost: About four gradients.
+    """
+    flat, unravel = ravel_pytree(params)
+
+    def chunk(x_chunk: Array, y_chunk: Array, weights: Array) -> tuple[Array, Array]:
+        def loss(vector: Array) -> Array:
+            losses = problem.objective.example_losses(problem.apply(unravel(vector), x_chunk), y_chunk)
+            return jnp.sum(weights * losses) / len(x)
+
+        def along_v(vector: Array) -> Array:
+            change: Array = jax.jvp(jax.grad(loss), (vector,), (v,))[1]
+            return change
+
+        product, third = jax.jvp(along_v, (flat,), (u,))
+        return jnp.vdot(u, product), third
+
+    start = (problem.objective.weight_decay * jnp.vdot(u, v), jnp.zeros_like(flat))
+    return sum_over(chunk, split(x, y, size=problem.chunk_size), start)
+
+
 def preconditioned(product: Product, scale: Float[Array, " dim"]) -> Product:
     """V -> P^-1/2 A P^-1/2 v, which has the eigenvalues of P^-1 A.
 

@@ -91,6 +91,26 @@ def test_the_hessian_of_an_indefinite_quadratic_of_a_nested_pytree_is_its_matrix
     close(jax.jit(jax.vmap(product))(np.eye(6)), quadratic.matrix)
 
 
+@pytest.mark.parametrize("size", [3, 1000])
+def test_the_gradient_of_a_curvature_is_what_the_curvature_changes_by(size):
+    case = dense.named(SMOOTH)
+    flat, unravel = ravel_pytree(case.params)
+    u, v, along = np.random.default_rng(0).normal(size=(3, flat.size))
+    problem = case.problem(size)
+
+    @jax.jit
+    def found(w, u, v):
+        return operators.curvature_gradient(problem, unravel(w), x=case.x, y=case.y, u=u, v=v)
+
+    value, gradient = found(flat, u, v)
+
+    step = 1e-4
+    change = (found(flat + step * along, u, v)[0] - found(flat - step * along, u, v)[0]) / (2 * step)
+    assert float(value) == pytest.approx(u @ case.hessian @ v, rel=1e-10)
+    # A central difference is off by step^2 / 6 of the third derivative along it, and by rounding / step: some 1e-8 of the whole.
+    assert float(gradient @ along) == pytest.approx(float(change), abs=1e-6 * float(np.linalg.norm(gradient) * np.linalg.norm(along)))
+
+
 # --- invariants ---
 
 
