@@ -123,20 +123,35 @@ def plot(folders: Sequence[RunFolder], output: Path) -> Path:
         LogError: If a log cannot be read.
         OutputError: If the ending is another one, the file cannot be written, a run has no panels yet, or matplotlib is missing.
     """
-    if output.suffix.lower() not in ENDINGS:
-        raise OutputError(f"{output}: expected a name that ends in {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}, which says the format.")
+    check_ending(output)
     try:
         from matplotlib import style
     except ImportError:
         raise OutputError("Plots need the package matplotlib, which is not here. Install it: pip install 'eos-tui[plot]'") from None
     runs = _read(folders)
     with style.context(["default", STYLE]), replacing(output) as path:
-        _save(_figure(runs), path, output.suffix.lower()[1:])
+        save(_figure(runs), path, output.suffix.lower()[1:])
     return output
 
 
-def _save(figure: "Figure", path: Path, kind: str) -> None:
-    """Without the date, so that the same log makes the same file."""
+def check_ending(output: Path) -> None:
+    """Find out whether a file's name says a format that can be written.
+
+    Raises:
+        OutputError: If it does not.
+    """
+    if output.suffix.lower() not in ENDINGS:
+        raise OutputError(f"{output}: expected a name that ends in {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}, which says the format.")
+
+
+def save(figure: "Figure", path: Path, kind: str) -> None:
+    """Write a figure without the date, so that the same log makes the same file.
+
+    Args:
+        figure: What to write.
+        path: The file.
+        kind: png, svg or pdf.
+    """
     date = {"svg": "Date", "pdf": "CreationDate"}.get(kind)
     figure.savefig(path, format=kind, metadata={date: None} if date else None)
 

@@ -15,18 +15,29 @@ from pathlib import Path
 from typing import Protocol
 
 from eos_tui import launch
-from eos_tui.claims.statements import PlannedRun
 from eos_tui.launch import Launched
 from eos_tui.snapshot import RunSnapshot, Status
 from eos_tui.watcher import RunWatcher
 from runners import data_files, run_folder, spec_file
 from runners.errors import DataError
+from runners.experiments import Spec
 from runners.run_folder import RunFolder
 from runners.spec import Train
 
 POLL_SECONDS = 0.2
 FINAL = (Status.FINISHED, Status.DIVERGED)
 """A run that ended so would end so again."""
+
+
+class Planned(Protocol):
+    """A run that is wanted."""
+
+    @property
+    def name(self) -> str:
+        """How its folder's name begins."""
+
+    def spec(self) -> Spec:
+        """The spec, checked."""
 
 
 class Reporter(Protocol):
@@ -58,7 +69,7 @@ class _Active:
         return self.launched.process.poll() is None if self.launched else self.folder.is_held() is not False
 
 
-def check_data(plan: Sequence[PlannedRun], *, claim: str) -> None:
+def check_data(plan: Sequence[Planned], *, claim: str) -> None:
     """Find out, before anything starts, whether the data of all runs is there.
 
     Args:
@@ -76,7 +87,7 @@ def check_data(plan: Sequence[PlannedRun], *, claim: str) -> None:
             raise DataError(f"{claim} needs a data set that is not here. {error}") from error
 
 
-def carry_out(plan: Sequence[PlannedRun], folder: Path, *, jobs: int, reporter: Reporter) -> dict[str, RunFolder]:
+def carry_out(plan: Sequence[Planned], folder: Path, *, jobs: int, reporter: Reporter) -> dict[str, RunFolder]:
     """The run folders of all planned runs, by name, once each has ended.
 
     Args:
@@ -129,7 +140,7 @@ def machine() -> str:
     return f"{num_cores()} cores ({model or platform.machine()})"
 
 
-def _begin(planned: PlannedRun, folder: Path, *, environment: Mapping[str, str]) -> _Active:
+def _begin(planned: Planned, folder: Path, *, environment: Mapping[str, str]) -> _Active:
     """The planned run, found as it is, resumed or started."""
     spec = spec_file.with_absolute_paths(planned.spec())
     found = _existing(folder, planned.name, spec_file.to_json(spec))

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eos_tui.claims.statements import Chart
-from eos_tui.plots import COLOURS, GREY, REFERENCE_DASH, STYLE
+from eos_tui.plots import COLOURS, GREY, REFERENCE_DASH, STYLE, check_ending, save
 from eos_tui.replacing import replacing
 from runners.errors import OutputError
 
@@ -35,11 +35,12 @@ def draw(charts: Sequence[Chart], output: Path) -> None:
 
     Args:
         charts: At least one.
-        output: A .svg file, replaced if it exists.
+        output: A .png, .svg or .pdf file, replaced if it exists.
 
     Raises:
-        OutputError: If the file cannot be written.
+        OutputError: If the ending is another one, or the file cannot be written.
     """
+    check_ending(output)
     from matplotlib import style
     from matplotlib.figure import Figure
 
@@ -47,7 +48,7 @@ def draw(charts: Sequence[Chart], output: Path) -> None:
         figure = Figure(figsize=(WIDTH, CHART_HEIGHT * len(charts)), layout="constrained")
         for axes, chart in zip(figure.subplots(len(charts), 1, squeeze=False)[:, 0], charts, strict=True):
             _draw(axes, chart)
-        figure.savefig(path, format="svg", metadata={"Date": None})
+        save(figure, path, output.suffix.lower()[1:])
 
 
 def _draw(axes: "Axes", chart: Chart) -> None:

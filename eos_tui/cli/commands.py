@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from eos_tui import __version__
-from eos_tui.cli import files, looking, reproducing, requests, running
+from eos_tui.cli import comparing, files, looking, reproducing, requests, running
 from eos_tui.cli.group import Group
 
 app = typer.Typer(
@@ -46,6 +46,7 @@ app.command()(requests.unpause)
 app.command()(running.resume)
 app.command()(files.export)
 app.command()(files.plot)
+app.command("compare-flow")(comparing.compare_flow)
 app.command()(reproducing.reproduce)
 app.command()(looking.presets)
 app.command()(looking.doctor)

@@ -49,13 +49,13 @@ def make_run(parent: Path, records: Sequence[AnyRecord] = RECORDS, name: str = "
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     """The figures that are saved, as they are."""
     figures: list[Figure] = []
-    save = plots._save
+    save = plots.save
 
     def keep(figure: Figure, path: Path, kind: str) -> None:
         figures.append(figure)
         save(figure, path, kind)
 
-    monkeypatch.setattr(plots, "_save", keep)
+    monkeypatch.setattr(plots, "save", keep)
     return figures
 
 

@@ -1,0 +1,95 @@
+"""The command that sets a training run beside its flows: compare-flow."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from eos_tui.cli.group import Json, Run, RunsDir, print_json, print_table, say
+from runners.errors import ExitCode
+
+if TYPE_CHECKING:
+    from eos_tui.beside import PlannedFlow, Row
+    from runners.run_folder import RunFolder
+
+ROWS = 20
+"""Of the table."""
+NOTHING = "-"
+
+
+def compare_flow(
+    run: Run,
+    *,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="FILE", help="Draw them: a .png, .svg or .pdf.", show_default=False)
+    ] = None,
+    from_step: Annotated[
+        int, typer.Option(metavar="STEP", min=0, help="Let the flows begin at this step of the run, and not at its first.")
+    ] = 0,
+    as_json: Json = False,
+    runs_dir: RunsDir = None,
+) -> None:
+    """Make the flows of a training run, and show loss and sharpness of all.
+
+    The gradient flow and, for gradient descent and RMSProp with the full batch, the central flow begin at the run's own
+    first parameters and go as far. They are runs of their own; those that are there already are taken as they are.
+    """
+    import msgspec
+
+    from eos_tui import beside, plots
+    from eos_tui.claims import execution, figures
+    from runners import run_folder
+
+    if output is not None:
+        plots.check_ending(output)
+        figures.check()
+    place = run_folder.runs_dir(runs_dir)
+    folder = run_folder.find(place, run)
+    folders = _carried_out(beside.plan(folder, from_step=from_step), place)
+    series = beside.read({beside.RUN: folder, **folders})
+    rows = beside.rows(series, most=ROWS)
+    if as_json:
+        print_json({"run": folder.name, "flows": {kind: flow.name for kind, flow in folders.items()}, "rows": msgspec.to_builtins(rows)})
+    else:
+        _print(rows, kinds=list(folders))
+    failed = [flow.name for kind, flow in folders.items() if series[kind].snapshot.status not in execution.FINAL]
+    if failed:
+        say(f"Did not come to their end: {', '.join(failed)}. `eos show` says why; the same command tries again.")
+        raise typer.Exit(int(ExitCode.FAILED))
+    if output is not None:
+        figures.draw(beside.charts(series), output)
+        say(f"The figure is {output}.")
+
+
+def _carried_out(plan: "dict[str, PlannedFlow]", place: Path) -> "dict[str, RunFolder]":
+    """The flows' run folders, by kind, once each has ended."""
+    from eos_tui.claims import execution
+    from eos_tui.cli.progress import Bars, Lines
+
+    reporter = Bars(len(plan)) if sys.stderr.isatty() else Lines(len(plan))
+    try:
+        with reporter:
+            folders = execution.carry_out(list(plan.values()), place, jobs=min(len(plan), execution.num_cores()), reporter=reporter)
+    except KeyboardInterrupt:
+        say("Interrupted; the flows have taken a checkpoint. The same command goes on from there.")
+        raise typer.Exit(int(ExitCode.INTERRUPTED)) from None
+    return {kind: folders[planned.name] for kind, planned in plan.items()}
+
+
+def _print(rows: "list[Row]", *, kinds: list[str]) -> None:
+    from eos_tui.charts import format_number
+
+    def cell(number: float | None) -> str:
+        return NOTHING if number is None else format_number(number)
+
+    has_central = "central" in kinds
+    titles = ["step", "lr x step", "loss", "its mean", *(["predicted"] if has_central else []), *(f"{kind} flow" for kind in kinds)]
+    titles += ["sharpness", *(f"{kind} flow" for kind in kinds)]
+    table = []
+    for row in rows:
+        predicted = [row.averaged_loss] if has_central else []
+        numbers = [row.time, row.loss["run"], row.run_average, *predicted, *(row.loss[kind] for kind in kinds)]
+        numbers += [row.sharpness["run"], *(row.sharpness[kind] for kind in kinds)]
+        table.append((f"{row.step:,}", *map(cell, numbers)))
+    print_table(titles, table)
