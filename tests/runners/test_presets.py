@@ -62,6 +62,15 @@ def test_a_small_batch_stays_below_two_over_lr_with_k_near_its_edge():
     assert all(0.35 <= value <= 0.6 for value in kernel)
 
 
+def test_feedback_holds_k_at_its_target_from_a_learning_rate_that_is_far_too_small():
+    records = run("digits-edge", steps=600, sharpness_every=25, ntk_every=25)
+
+    found = [record for record in records if isinstance(record, NtkRecord)]
+    assert found[0].noise_kernel < 0.1
+    assert all(0.44 <= record.noise_kernel <= 0.56 for record in found if record.step >= 500)
+    assert 0.25 <= [record.lr for record in records if isinstance(record, StepRecord)][-1] <= 0.36
+
+
 @pytest.mark.slow
 def test_gradient_descent_on_a_chebyshev_polynomial_reaches_the_edge():
     records = run("chebyshev", steps=4000, sharpness_every=50, ntk_every=0)
