@@ -16,8 +16,9 @@ from jaxtyping import Array, Key, PyTree, Shaped
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from runners import gauges, thresholds
-from runners.gauges import At, Setting, told
+from runners import thresholds
+from runners.gauges import gauges
+from runners.gauges.gauge import At, Setting, told
 from runners.measure import noise_kernel, operators, sharpness
 from runners.measure.eigenvalues import Accuracy, EigenMeter, Eigenvalues, Operator
 from runners.measure.noise_kernel import Noise

@@ -10,7 +10,8 @@ from optax.tree_utils import tree_set
 from runners import curvature, optimizers, spec, thresholds
 from runners.curvature import Curvature
 from runners.errors import SpecError
-from runners.gauges import GAUGES, momentum_shares
+from runners.gauges.batches import momentum_shares
+from runners.gauges.gauges import GAUGES
 from runners.measure import mean_square
 from tests.runners.measure import dense
 

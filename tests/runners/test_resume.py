@@ -14,7 +14,7 @@ from msgspec import structs
 from runners import run_folder, spec_file
 from runners.__main__ import open_session
 from runners.control import Requests, Signals
-from runners.gauges import GAUGES
+from runners.gauges.gauges import GAUGES
 from runners.log_writer import LogWriter
 from runners.records import SERIES_KINDS
 from runners.spec import (
