@@ -32,16 +32,20 @@ CONVENTIONS = {
 
 @dataclass(frozen=True)
 class Objective:
-    """A loss: mean over examples of `example_losses`, plus (weight_decay / 2) |params|^2."""
+    """A loss L: mean over examples of `example_losses`, plus (weight_decay / 2) |params|^2; and what of it is descended."""
 
     name: Literal["mse", "cross_entropy"]
     weight_decay: float = 0.0
+    transform: spec.Transform = "none"
+    """sqrt: updates descend sqrt(L - minimum)."""
+    minimum: float = 0.0
 
     @property
     def convention(self) -> str:
         """The loss in words, reductions included."""
         decay = f", plus ({self.weight_decay:g} / 2) |parameters|^2" if self.weight_decay else ""
-        return CONVENTIONS[self.name] + decay
+        descended = f"; updates descend the root of it less {self.minimum:g}" if self.transform == "sqrt" else ""
+        return CONVENTIONS[self.name] + decay + descended
 
     def example_losses(self, outputs: Float[Array, "examples outputs"], targets: Targets) -> Float[Array, " examples"]:
         """Loss of each example, without weight decay.
@@ -78,7 +82,7 @@ class Objective:
         return 0.5 * self.weight_decay * sum(squares[1:], start=squares[0])
 
     def loss(self, apply: Apply, params: PyTree[Float[Array, "..."]], x: Shaped[Array, "examples *input"], y: Targets) -> Float[Array, ""]:
-        """What is minimised: mean of `example_losses` plus `penalty`."""
+        """L: mean of `example_losses` plus `penalty`."""
         data_loss = jnp.mean(self.example_losses(apply(params, x), y))
         loss: Array = data_loss + self.penalty(params)
         return loss
@@ -111,7 +115,24 @@ def build(objective: spec.Objective, data: Dataset) -> Objective:
     name: Literal["mse", "cross_entropy"] = "mse" if isinstance(objective, spec.Mse) else "cross_entropy"
     if name == "cross_entropy" and data.description.task == "regression":
         raise SpecError(f'objective.name = "cross_entropy": needs class labels, and {data.description.name} has real targets. Use "mse".')
-    return Objective(name=name, weight_decay=objective.weight_decay)
+    return Objective(name=name, weight_decay=objective.weight_decay, transform=objective.transform, minimum=objective.minimum)
+
+
+def slope(loss: Float[Array, ""], *, transform: spec.Transform, minimum: float) -> Float[Array, ""]:
+    """Derivative f'(L) of what is descended: 1 for the loss itself, 1 / (2 sqrt(L - minimum)) for the root.
+
+    Descending f(L) with a learning rate is descending L with f'(L) times that. The root has no derivative at L = minimum: there,
+    and below, it is 0, so that nothing moves.
+
+    Args:
+        loss: L.
+        transform: Which f.
+        minimum: The least that L can be.
+    """
+    if transform == "none":
+        return jnp.ones_like(loss)
+    excess = loss - minimum
+    return jnp.where(excess > 0, 0.5 / jnp.sqrt(jnp.where(excess > 0, excess, 1)), 0)
 
 
 def evaluate(

@@ -155,7 +155,7 @@ def _density(formula: str | None, *, num_params: int) -> Panel:
 
 
 def _batch_sharpness(spec: Train) -> Panel:
-    has_edge = isinstance(spec.optimizer, Sgd)
+    has_edge = isinstance(spec.optimizer, Sgd) and spec.objective.transform == "none"
     notes: tuple[Curve, ...] = (Curve(record="batch_sharpness", field="ratio_of_means", label="ratio of means"),)
     if isinstance(spec.optimizer, HeavyBall | Nesterov | EmaMomentum):
         notes += (Curve(record="batch_sharpness", field="momentum_batch_sharpness", label="with momentum"),)

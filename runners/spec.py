@@ -19,6 +19,7 @@ ImportPath: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]
 """`package.module:attribute`."""
 
 Activation: TypeAlias = Literal["tanh", "relu", "gelu", "elu", "softplus"]
+Transform: TypeAlias = Literal["none", "sqrt"]
 Standardization: TypeAlias = bool | Literal["feature", "channel", "global"]
 """true = the data set's own default; else over which axes mean and standard deviation are taken (training examples only)."""
 
@@ -182,6 +183,10 @@ class ObjectiveTable(Named, frozen=True):
 
     weight_decay: NonNegativeFloat = 0.0
     """rho of the term (rho/2) |parameters|^2, part of the loss that is differentiated and measured."""
+    transform: Transform = "none"
+    """sqrt: updates descend sqrt(L - minimum) instead of the loss L, with no step where L = minimum; what is measured stays that of L."""
+    minimum: float = 0.0
+    """The least that the loss L can be; counts for the transform and, with normalized_gd, for pairs of losses."""
 
 
 class Mse(ObjectiveTable, tag="mse", frozen=True):

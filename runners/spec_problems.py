@@ -33,6 +33,8 @@ from runners.spec import (
     Gaussian,
     HeavyBall,
     Muon,
+    NormalizedGd,
+    Optimizer,
     Piecewise,
     RmsProp,
     Sgd,
@@ -242,6 +244,7 @@ def of_spec(spec: Spec) -> Iterator[Problem]:
         yield from _schedule(spec)
         yield from _feedback(spec)
         yield from _data_and_others(spec)
+        yield from _transform(spec)
     if isinstance(spec, LinearModel):
         yield from _schedule(spec)
         yield from _linear_model(spec)
@@ -336,7 +339,8 @@ def _data_and_others(spec: Train) -> Iterator[Problem]:
     if isinstance(spec.objective, CrossEntropy) and _has_real_targets(data):
         message = f'objective.name = "cross_entropy": needs class labels, and {_described(data)} has real targets. Use "mse".'
         yield Problem((("objective", "name"), name), message)
-    if spec.measure.mean_square_every and not (isinstance(spec.optimizer, Sgd) and spec.objective.weight_decay == 0):
+    is_plain = isinstance(spec.optimizer, Sgd) and spec.objective.weight_decay == 0 and spec.objective.transform == "none"
+    if spec.measure.mean_square_every and not is_plain:
         message = f"measure.mean_square_every = {spec.measure.mean_square_every}: the edge is known for plain SGD without weight decay only"
         yield Problem((("measure", "mean_square_every"), ("optimizer", "name")), f"{message}. Set it to 0.")
     if spec.measure.follows and (reason := _why_not_followed(spec)):
@@ -356,6 +360,26 @@ def _why_not_followed(spec: Train) -> tuple[KeyPath, str] | None:
     if isinstance(spec.optimizer, Adam | RmsProp | CustomOptimizer):
         return ("optimizer", "name"), "the preconditioned sharpness is not followed"
     return None
+
+
+def _transform(spec: Train) -> Iterator[Problem]:
+    objective, optimizer = ("objective", "transform"), spec.optimizer
+    if spec.objective.transform == "sqrt":
+        message = 'objective.transform = "sqrt": it is for plain gradient descent with the full batch'
+        if not isinstance(optimizer, Sgd):
+            yield Problem((objective, ("optimizer", "name")), f'{message}, not {_called(optimizer)}. Set optimizer.name = "sgd".')
+        elif optimizer.drawn != "full":
+            size = ("optimizer", "batch_size")
+            yield Problem((objective, size), f'{message}, not {optimizer.drawn} examples. Set optimizer.batch_size = "full".')
+    elif spec.objective.minimum and not isinstance(optimizer, NormalizedGd):
+        minimum = ("objective", "minimum")
+        yield Problem(
+            (minimum,), f'{dotted(minimum)} = {spec.objective.minimum}: it counts with objective.transform = "sqrt" only. Remove it.'
+        )
+
+
+def _called(optimizer: Optimizer) -> str:
+    return optimizer.target if isinstance(optimizer, CustomOptimizer) else str(optimizer.__struct_config__.tag)
 
 
 def _linear_model(spec: LinearModel) -> Iterator[Problem]:

@@ -132,6 +132,9 @@ class Loop(NamedTuple):
             followed = followed.at[step % 2].set(jnp.where(norm > 0, image / norm, vector))
         lr = self.optimizer.lr(step) if state.lr is None else state.lr
         update = Update(value, lr, optax.tree.norm(gradient), accuracy, sharpness)
+        if self.objective.transform != "none":
+            slope = objectives.slope(value, transform=self.objective.transform, minimum=self.objective.minimum)
+            gradient = jax.tree.map(lambda leaf: slope * leaf, gradient)
         if self.optimizer.perturb is not None:
             gradient, _ = jax.grad(loss, has_aux=True)(self.optimizer.perturb(params, gradient))
         change, opt_state = self.optimizer.transformation.update(gradient, state.opt_state, params)
@@ -278,7 +281,8 @@ class TrainRunner:
             time_ = began + turn * seconds
             if followed and not self._curvature.solves(self._is_due):
                 value, residual = followed[0][turn], followed[1][turn]
-                yield self._curvature.followed(value, residual, lr=rates[turn], grad_norm=norms[turn], step=self.step, time=time_)
+                place = {"loss": losses[turn], "grad_norm": norms[turn]}
+                yield self._curvature.followed(value, residual, lr=rates[turn], **place, step=self.step, time=time_)
             yield StepRecord(
                 step=self.step,
                 time=time_,
@@ -369,6 +373,12 @@ class TrainRunner:
         """Declare the run diverged if this loss says so."""
         if self.first_loss is None and math.isfinite(loss):
             self.first_loss = loss
+        if self._objective.transform == "sqrt" and loss < self._objective.minimum:
+            self.diverged = (
+                f"The loss became {loss:g} at step {self.step}, below objective.minimum = {self._objective.minimum:g}: "
+                "the root of what it exceeds that by does not exist. Lower objective.minimum."
+            )
+            return
         bound = self._spec.run.divergence_factor * max(1.0, self.first_loss or 0.0)
         if loss <= bound:
             return

@@ -38,7 +38,8 @@ class BatchSharpnessGauge(Gauge):
         buffer = None if self._shares is None else at.velocity()
         found = self._program(at.params, self.setting.x, self.setting.y, at.key, buffer)
         optimizer = self.setting.spec.optimizer
-        edge = thresholds.threshold(optimizer, at.lr) if isinstance(optimizer, Sgd) else None
+        is_plain = isinstance(optimizer, Sgd) and self.setting.spec.objective.transform == "none"
+        edge = thresholds.threshold(optimizer, at.lr) if is_plain else None
         value, sem = _numbers(found.batch_sharpness)
         noise, awareness, momentum = found.gradient_noise_interaction, found.interaction_aware_sharpness, found.momentum_batch_sharpness
         record = BatchSharpnessRecord(

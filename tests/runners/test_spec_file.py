@@ -240,6 +240,23 @@ def test_the_home_folder_is_expanded_and_nothing_else(read, monkeypatch):
             "measure.mean_square_every = 5: the edge is known for plain SGD without weight decay only. Set it to 0.",
         ),
         (
+            '[objective]\ntransform = "sqrt"\n[measure]\nmean_square_every = 5',
+            "measure.mean_square_every = 5: the edge is known for plain SGD without weight decay only. Set it to 0.",
+        ),
+        (
+            '[objective]\ntransform = "sqrt"\n[optimizer]\nname = "adam"',
+            'objective.transform = "sqrt": it is for plain gradient descent with the full batch, not adam. Set optimizer.name = "sgd".',
+        ),
+        (
+            '[objective]\ntransform = "sqrt"\n[optimizer]\nbatch_size = 8',
+            'objective.transform = "sqrt": it is for plain gradient descent with the full batch, not 8 examples. '
+            'Set optimizer.batch_size = "full".',
+        ),
+        (
+            "[objective]\nminimum = 0.5",
+            'objective.minimum = 0.5: it counts with objective.transform = "sqrt" only. Remove it.',
+        ),
+        (
             '[optimizer]\nlr = {kind = "cosine", peak = 1, steps = 3, warmup_steps = 3}',
             "optimizer.lr.warmup_steps = 3: expected less than optimizer.lr.steps = 3.",
         ),
