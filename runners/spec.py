@@ -324,6 +324,10 @@ class NormalizedGd(OptimizerTable, tag="normalized_gd", frozen=True):
 
     lr: LearningRate = 1e-2
     """Length of each step."""
+    noise: NonNegativeFloat = 0.0
+    """Radius of a ball; a point of it, drawn uniformly, is added to the parameters after each `noise_every`-th step, so that the
+    gradient does not stay orthogonal to the top eigenvector. 0 for none."""
+    noise_every: PositiveInt = 20
 
 
 class SignDescent(OptimizerTable, tag="sign_descent", frozen=True):

@@ -91,6 +91,8 @@ class Loop(NamedTuple):
         def turn(index: Int[Array, ""], carry: tuple[State, Update]) -> tuple[State, Update]:
             state, buffers = carry
             state, update = self._update(state, *self._batch(x, y, key, first + index), first + index)
+            if self.optimizer.shake is not None:
+                state = state._replace(params=self.optimizer.shake(state.params, key, first + index))
             return state, jax.tree.map(lambda buffer, value: buffer.at[index].set(value), buffers, update)
 
         shapes = jax.eval_shape(self._update, state, *self._batch(x, y, key, first), first)[1]
