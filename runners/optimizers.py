@@ -63,7 +63,7 @@ def build(table: spec.Optimizer, params: PyTree[Any] = None) -> Optimizer:
     Raises:
         SpecError: If a user's chain cannot be used.
     """
-    lr = _learning_rate(table.lr)
+    lr = learning_rate(table.lr)
     if isinstance(table, spec.CustomOptimizer):
         return _custom(table, lr, params)
     return Optimizer(
@@ -79,8 +79,8 @@ def build(table: spec.Optimizer, params: PyTree[Any] = None) -> Optimizer:
     )
 
 
-def _learning_rate(lr: spec.LearningRate) -> Callable[[ArrayLike], Float[Array, ""]]:
-    """Jitted, so that a call from Python runs the program that a training step inlines, and returns the same float."""
+def learning_rate(lr: spec.LearningRate) -> Callable[[ArrayLike], Float[Array, ""]]:
+    """The rate by step. Jitted, so that a call from Python runs the program that a training step inlines, and returns the same float."""
     schedule = _schedule(lr)
 
     @jax.jit

@@ -52,6 +52,8 @@ def train_panels(
         panels.append(Panel(title="learning rate", series=(Curve(record="step", field="lr", label="lr"),)))
     if isinstance(spec.optimizer.batch_size, EdgeBatch):
         panels.append(_batch_size())
+    if spec.measure.stableness_every:
+        panels.append(_pairs())
     return tuple(panels)
 
 
@@ -190,6 +192,24 @@ def _mean_square() -> Panel:
         references=(Curve(record="mean_square", field="threshold", label="mean-square edge"),),
         ratio=Curve(record="mean_square", field="ratio", label="of the mean-square edge"),
         edge=_edge("mean-square", "mean_square", "ratio", moved_by="lr or batch size"),
+    )
+
+
+def _pairs() -> Panel:
+    """The harmonic mean, since that of reciprocals is what two steps in a row keep; the plain mean is above it."""
+    return Panel(
+        title="pairs, harmonic mean",
+        series=(
+            Curve(record="stableness", field="harmonic_mean", label="stableness"),
+            Curve(record="stableness", field="effective_harmonic_mean", label="effective lr x sharpness"),
+        ),
+        references=(Curve(record="stableness", field="threshold", label="2"),),
+        ratio=Curve(record="stableness", field="ratio", label="of 2"),
+        notes=(
+            Curve(record="stableness", field="value", label="this step"),
+            Curve(record="stableness", field="next_value", label="next"),
+            Curve(record="stableness", field="alignment", label="alignment"),
+        ),
     )
 
 

@@ -428,6 +428,10 @@ class Measure(Table, frozen=True):
     """Measure the curvature of the whole loss along the batches' gradients too; a product on all examples for each batch."""
     mean_square_every: CountOrNever = 0
     """Learning rate at which plain SGD stops being stable in mean square, without an approximation; for few measured examples."""
+    stableness_every: CountOrNever = 0
+    """How stable two updates in a row are; for gradient descent, normalised or not, on the loss or its root, with the full batch."""
+    stableness_points: Annotated[int, Meta(ge=2)] = 5
+    """Points on the way of an update at which the sharpness is measured, its ends included."""
     max_hvps: Annotated[int, Meta(ge=2)] = 300
     """Hessian-vector products after which a measurement gives up and says `converged: false`."""
     num_examples: PositiveInt | Literal["all"] = "all"

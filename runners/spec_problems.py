@@ -245,6 +245,7 @@ def of_spec(spec: Spec) -> Iterator[Problem]:
         yield from _feedback(spec)
         yield from _data_and_others(spec)
         yield from _transform(spec)
+        yield from _stableness(spec)
     if isinstance(spec, LinearModel):
         yield from _schedule(spec)
         yield from _linear_model(spec)
@@ -376,6 +377,20 @@ def _transform(spec: Train) -> Iterator[Problem]:
         yield Problem(
             (minimum,), f'{dotted(minimum)} = {spec.objective.minimum}: it counts with objective.transform = "sqrt" only. Remove it.'
         )
+
+
+def _stableness(spec: Train) -> Iterator[Problem]:
+    measure, every = spec.measure, ("measure", "stableness_every")
+    if not measure.stableness_every:
+        return
+    message = f"measure.stableness_every = {measure.stableness_every}: it is for gradient descent and normalized_gd with the full batch"
+    if not isinstance(spec.optimizer, Sgd | NormalizedGd):
+        yield Problem((every, ("optimizer", "name")), f"{message}, not {_called(spec.optimizer)}. Set it to 0.")
+    elif spec.optimizer.drawn != "full":
+        yield Problem((every, ("optimizer", "batch_size")), f"{message}, not {spec.optimizer.drawn} examples. Set it to 0.")
+    if measure.num_examples != "all":
+        told = f'{message}, of which measure.num_examples = {measure.num_examples} are not all. Set measure.num_examples = "all".'
+        yield Problem((every, ("measure", "num_examples")), told)
 
 
 def _called(optimizer: Optimizer) -> str:

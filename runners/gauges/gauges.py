@@ -5,6 +5,7 @@ from runners.gauges.eigenvalues import GaussNewtonGauge, LayersGauge
 from runners.gauges.gauge import Gauge, Setting
 from runners.gauges.gradient import GradientGauge
 from runners.gauges.spectrum import DensityGauge, HessianTraceGauge
+from runners.gauges.stableness import StablenessGauge
 
 GAUGES: tuple[type[Gauge], ...] = (
     GaussNewtonGauge,
@@ -14,6 +15,7 @@ GAUGES: tuple[type[Gauge], ...] = (
     DensityGauge,
     BatchSharpnessGauge,
     MeanSquareGauge,
+    StablenessGauge,
 )
 
 

@@ -3,7 +3,7 @@
 from msgspec.structs import replace
 
 from runners.panels import train_panels
-from runners.records import BatchSharpnessRecord, DensityRecord, Panel, SharpnessRecord
+from runners.records import BatchSharpnessRecord, DensityRecord, Panel, SharpnessRecord, StablenessRecord
 from runners.spec import Adam, HeavyBall, Measure, Optimizer, Sgd, Train
 
 DENSITY = Train(measure=Measure(density_every=10))
@@ -49,3 +49,14 @@ def test_with_momentum_the_panel_of_batch_sharpness_reads_out_that_along_the_upd
     assert notes(HeavyBall()) == ["ratio_of_means", "momentum_batch_sharpness"]
     assert notes(Sgd()) == ["ratio_of_means"]
     assert {*notes(HeavyBall())} <= {*BatchSharpnessRecord.__struct_fields__}
+
+
+def test_pairs_of_steps_are_shown_by_their_harmonic_mean_against_two_and_no_plain_mean():
+    spec = Train(measure=Measure(sharpness_every=0, ntk_every=0, stableness_every=10))
+    panels = train_panels(spec, formula=None, preconditioned=False, per_output=False, has_test=False, layers=[], num_params=9)
+
+    pairs = panels[-1]
+
+    assert [curve.field for curve in pairs.series] == ["harmonic_mean", "effective_harmonic_mean"]
+    assert [curve.field for curve in pairs.references] == ["threshold"]
+    assert {curve.field for curve in (*pairs.series, *pairs.references, *pairs.notes)} <= {*StablenessRecord.__struct_fields__}

@@ -257,6 +257,19 @@ def test_the_home_folder_is_expanded_and_nothing_else(read, monkeypatch):
             'objective.minimum = 0.5: it counts with objective.transform = "sqrt" only. Remove it.',
         ),
         (
+            '[optimizer]\nname = "adam"\n[measure]\nstableness_every = 5',
+            "measure.stableness_every = 5: it is for gradient descent and normalized_gd with the full batch, not adam. Set it to 0.",
+        ),
+        (
+            "[optimizer]\nbatch_size = 8\n[measure]\nstableness_every = 5",
+            "measure.stableness_every = 5: it is for gradient descent and normalized_gd with the full batch, not 8 examples. Set it to 0.",
+        ),
+        (
+            "[measure]\nstableness_every = 5\nnum_examples = 8",
+            "measure.stableness_every = 5: it is for gradient descent and normalized_gd with the full batch, of which "
+            'measure.num_examples = 8 are not all. Set measure.num_examples = "all".',
+        ),
+        (
             '[optimizer]\nlr = {kind = "cosine", peak = 1, steps = 3, warmup_steps = 3}',
             "optimizer.lr.warmup_steps = 3: expected less than optimizer.lr.steps = 3.",
         ),
