@@ -17,6 +17,7 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from runners import thresholds
+from runners.experiments import Descent
 from runners.gauges import gauges
 from runners.gauges.gauge import At, Setting, told
 from runners.measure import noise_kernel, operators, sharpness
@@ -28,7 +29,7 @@ from runners.models import Model
 from runners.objectives import Objective
 from runners.programs import Program
 from runners.records import AnyMeasurement, EventRecord, NtkRecord, SharpnessRecord
-from runners.spec import Optimizer, Sgd, Train
+from runners.spec import Optimizer, Sgd
 
 STREAMS = ("sharpness", "preconditioned", "ntk", "smallest", "verification", *(gauge.name for gauge in gauges.GAUGES))
 """Which stream of random numbers a measurement draws from, by its place here: append, never reorder."""
@@ -48,7 +49,7 @@ class Curvature:
 
     def __init__(
         self,
-        spec: Train,
+        spec: Descent,
         model: Model,
         *,
         objective: Objective,

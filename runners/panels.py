@@ -3,15 +3,16 @@
 import math
 from collections.abc import Sequence
 
+from runners.experiments import Descent
 from runners.records import Curve, Edge, Panel
-from runners.spec import EdgeBatch, EmaMomentum, HeavyBall, Nesterov, Sgd, Train
+from runners.spec import EdgeBatch, EmaMomentum, HeavyBall, Nesterov, Sgd
 
 MOST_LINES = 4
 """Lines that one panel can tell apart."""
 
 
 def train_panels(
-    spec: Train, *, formula: str | None, preconditioned: bool, per_output: bool, has_test: bool, layers: Sequence[str], num_params: int
+    spec: Descent, *, formula: str | None, preconditioned: bool, per_output: bool, has_test: bool, layers: Sequence[str], num_params: int
 ) -> tuple[Panel, ...]:
     """Loss; sharpness against the optimizer's edge; NTK trace against the stochastic threshold; and what else is measured.
 
@@ -57,7 +58,13 @@ def train_panels(
     return tuple(panels)
 
 
-def _loss(spec: Train, *, minibatch: bool, has_test: bool) -> Panel:
+def parameters_panel(names: Sequence[str]) -> Panel:
+    """The parameters of a function, the first few of them."""
+    series = tuple(Curve(record="metrics", field=f"values.{name}", label=name) for name in names[:MOST_LINES])
+    return Panel(title="parameters", series=series)
+
+
+def _loss(spec: Descent, *, minibatch: bool, has_test: bool) -> Panel:
     train = Curve(record="step", field="loss", label="batch" if minibatch else "train")
     measured = Curve(record="metrics", field="values.measured_loss", label="measured")
     test = Curve(record="metrics", field="values.test_loss", label="test")
@@ -156,7 +163,7 @@ def _density(formula: str | None, *, num_params: int) -> Panel:
     )
 
 
-def _batch_sharpness(spec: Train) -> Panel:
+def _batch_sharpness(spec: Descent) -> Panel:
     has_edge = isinstance(spec.optimizer, Sgd) and spec.objective.transform == "none"
     notes: tuple[Curve, ...] = (Curve(record="batch_sharpness", field="ratio_of_means", label="ratio of means"),)
     if isinstance(spec.optimizer, HeavyBall | Nesterov | EmaMomentum):
@@ -201,7 +208,7 @@ def _pairs() -> Panel:
         title="pairs, harmonic mean",
         series=(
             Curve(record="stableness", field="harmonic_mean", label="stableness"),
-            Curve(record="stableness", field="effective_harmonic_mean", label="effective lr x sharpness"),
+            Curve(record="stableness", field="effective_harmonic_mean", label="effective sharpness"),
         ),
         references=(Curve(record="stableness", field="threshold", label="2"),),
         ratio=Curve(record="stableness", field="ratio", label="of 2"),

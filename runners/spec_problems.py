@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from msgspec import ValidationError, inspect
 
 from runners import schema
-from runners.experiments import KernelTable, LinearModel, QuadraticModel, Spec
+from runners.experiments import Descent, Function, KernelTable, LinearModel, Quadratic, QuadraticModel, Spec, Valley
 from runners.schema import Document, KeyPath
 from runners.spec import (
     Adam,
@@ -102,6 +102,8 @@ SYNONYMS = {
     "multistep": "piecewise",
 }
 """Other words for keys and kinds; only those count that name something possible where they stand."""
+NOT_OF_FUNCTIONS = ("ntk_every", "gauss_newton_every", "layers_every", "batch_sharpness_every", "mean_square_every", "evaluate_every")
+"""What of `[measure]` takes more than a loss and its parameters."""
 SHOWN_CHARACTERS = 60
 """Longer values are cut in messages."""
 CLOSE_ENOUGH = 0.7
@@ -241,11 +243,17 @@ def of_spec(spec: Spec) -> Iterator[Problem]:
     """Keys that contradict each other."""
     if isinstance(spec, Train):
         yield from _sizes(spec)
+        yield from _data_and_others(spec)
+    if isinstance(spec, Function):
+        yield from _function(spec)
+    if isinstance(spec, Train | Function):
         yield from _schedule(spec)
         yield from _feedback(spec)
-        yield from _data_and_others(spec)
         yield from _transform(spec)
         yield from _stableness(spec)
+        if spec.measure.follows and (reason := _why_not_followed(spec)):
+            key, message = reason
+            yield Problem((("measure", "solve_every"), key), f"measure.solve_every = {spec.measure.solve_every}: {message}. Set it to 1.")
     if isinstance(spec, LinearModel):
         yield from _schedule(spec)
         yield from _linear_model(spec)
@@ -265,7 +273,7 @@ def _sizes(spec: Train) -> Iterator[Problem]:
             yield Problem((path, size), problem.message)
 
 
-def _schedule(spec: Train | LinearModel) -> Iterator[Problem]:
+def _schedule(spec: Descent | LinearModel) -> Iterator[Problem]:
     lr, table = spec.optimizer.lr, ("optimizer", "lr")
     if isinstance(lr, Cosine) and lr.warmup_steps >= lr.steps:
         yield _wrong_value((*table, "warmup_steps"), lr.warmup_steps, f"less than optimizer.lr.steps = {lr.steps}")
@@ -277,7 +285,7 @@ def _schedule(spec: Train | LinearModel) -> Iterator[Problem]:
             yield _wrong_value((*table, "values"), lr.values, expected)
 
 
-def _feedback(spec: Train) -> Iterator[Problem]:
+def _feedback(spec: Descent) -> Iterator[Problem]:
     """What feedback on the learning rate or the batch size takes, and with what it does not go together."""
     lr, batch = spec.optimizer.lr, spec.optimizer.batch_size
     if isinstance(lr, EdgeRate):
@@ -288,7 +296,7 @@ def _feedback(spec: Train) -> Iterator[Problem]:
         yield from _controlled_batch(spec, batch)
 
 
-def _followed(spec: Train, path: KeyPath, of: str) -> Iterator[Problem]:
+def _followed(spec: Descent, path: KeyPath, of: str) -> Iterator[Problem]:
     """That what is followed is measured, and has an edge."""
     follows, name = dotted(path[:2]), ("optimizer", "name")
     if of != "noise_kernel":
@@ -307,7 +315,7 @@ def _followed(spec: Train, path: KeyPath, of: str) -> Iterator[Problem]:
             yield Problem((path, ("optimizer", "batch_size")), f"{follows} follows K: expected batches, as the full batch has no noise.")
 
 
-def _controlled_rate(spec: Train, lr: EdgeRate) -> Iterator[Problem]:
+def _controlled_rate(spec: Descent, lr: EdgeRate) -> Iterator[Problem]:
     table, measure = ("optimizer", "lr"), spec.measure
     if not lr.min <= lr.initial <= lr.max:
         yield _wrong_value((*table, "initial"), lr.initial, f"a number from min = {lr.min} to max = {lr.max}")
@@ -321,7 +329,7 @@ def _controlled_rate(spec: Train, lr: EdgeRate) -> Iterator[Problem]:
         yield Problem(((*table, "of"), ("optimizer", "batch_size")), message)
 
 
-def _controlled_batch(spec: Train, batch: EdgeBatch) -> Iterator[Problem]:
+def _controlled_batch(spec: Descent, batch: EdgeBatch) -> Iterator[Problem]:
     table = ("optimizer", "batch_size")
     if batch.max is not None and batch.max < batch.initial:
         yield _wrong_value((*table, "max"), batch.max, f"at least initial = {batch.initial}")
@@ -344,15 +352,12 @@ def _data_and_others(spec: Train) -> Iterator[Problem]:
     if spec.measure.mean_square_every and not is_plain:
         message = f"measure.mean_square_every = {spec.measure.mean_square_every}: the edge is known for plain SGD without weight decay only"
         yield Problem((("measure", "mean_square_every"), ("optimizer", "name")), f"{message}. Set it to 0.")
-    if spec.measure.follows and (reason := _why_not_followed(spec)):
-        key, message = reason
-        yield Problem((("measure", "solve_every"), key), f"measure.solve_every = {spec.measure.solve_every}: {message}. Set it to 1.")
     if isinstance(spec.model, Cnn) and isinstance(data, Chebyshev | Gaussian | Csv):
         message = f'model.name = "cnn": needs images, and {_described(data)} has none. Use "mlp" or "linear".'
         yield Problem((("model", "name"), name), message)
 
 
-def _why_not_followed(spec: Train) -> tuple[KeyPath, str] | None:
+def _why_not_followed(spec: Descent) -> tuple[KeyPath, str] | None:
     """The key that stands against following the sharpness in the updates, and why."""
     if spec.optimizer.drawn != "full":
         return ("optimizer", "batch_size"), "the sharpness is followed in the update, whose gradient has to be that of all examples"
@@ -363,7 +368,21 @@ def _why_not_followed(spec: Train) -> tuple[KeyPath, str] | None:
     return None
 
 
-def _transform(spec: Train) -> Iterator[Problem]:
+def _function(spec: Function) -> Iterator[Problem]:
+    function, start = spec.function, ("function", "start")
+    length = len(function.spectrum) if isinstance(function, Quadratic) else 2 if isinstance(function, Valley) else len(function.start)
+    if len(function.start) != length:
+        expected = f"{length} parameters, as many as function.spectrum has" if isinstance(function, Quadratic) else "2 parameters, x and y"
+        yield Problem((start,), f"{dotted(start)} = {_shown(function.start)}: expected {expected}, not {len(function.start)}.")
+    for key in NOT_OF_FUNCTIONS:
+        if value := getattr(spec.measure, key):
+            yield Problem((("measure", key),), f"measure.{key} = {value}: a function has no examples, outputs or layers. Set it to 0.")
+    for path, value in {("optimizer", "batch_size"): spec.optimizer.drawn, ("measure", "num_examples"): spec.measure.num_examples}.items():
+        if isinstance(value, int):
+            yield Problem((path,), f"{dotted(path)} = {value}: a function has no examples. Remove it.")
+
+
+def _transform(spec: Descent) -> Iterator[Problem]:
     objective, optimizer = ("objective", "transform"), spec.optimizer
     if spec.objective.transform == "sqrt":
         message = 'objective.transform = "sqrt": it is for plain gradient descent with the full batch'
@@ -379,7 +398,7 @@ def _transform(spec: Train) -> Iterator[Problem]:
         )
 
 
-def _stableness(spec: Train) -> Iterator[Problem]:
+def _stableness(spec: Descent) -> Iterator[Problem]:
     measure, every = spec.measure, ("measure", "stableness_every")
     if not measure.stableness_every:
         return

@@ -24,6 +24,8 @@ from msgspec import UNSET
 from runners import control_law, data, devices, environment, models, objectives, optimizers, spec_file
 from runners.control_law import resized
 from runners.curvature import Curvature
+from runners.data import Dataset
+from runners.experiments import Descent
 from runners.models import Model
 from runners.objectives import Evaluation, Objective
 from runners.optimizers import Optimizer
@@ -145,15 +147,19 @@ class Loop(NamedTuple):
         return State(optax.apply_updates(params, change), opt_state, followed, state.lr), update
 
 
-class TrainRunner:
-    """A training run: see `session.Runner` for what the session asks of it."""
+class DescentRunner:
+    """Updates of a model's parameters under measurement: see `session.Runner` for what the session asks of it."""
 
-    def __init__(self, spec: Train) -> None:
-        """Load the data, build the model, compile the updates.
+    def __init__(self, spec: Descent, *, data: Dataset, model: Model) -> None:
+        """Compile the updates and the measurements.
+
+        Args:
+            spec: What is asked for.
+            data: Its examples.
+            model: What is trained, where it starts.
 
         Raises:
             SpecError: If parts of the spec do not fit each other or the data.
-            DataError: If the data cannot be read.
         """
         run = spec.run
         self.step = 0
@@ -162,15 +168,8 @@ class TrainRunner:
         self.first_loss: float | None = None
         self.diverged: str | None = None
         self._spec = spec
-        self._data = data.load(spec.data, seed=_seed(run.data_seed, run.seed), precision=run.precision)
-        spec_file.check_sizes(spec, self._data.description.num_train)
-        self._model = models.build(
-            spec.model,
-            input_shape=self._data.description.input_shape,
-            num_outputs=self._data.description.num_outputs,
-            seed=_seed(run.init_seed, run.seed),
-            dtype=run.precision,
-        )
+        self._data = data
+        self._model = model
         self._objective = objectives.build(spec.objective, self._data)
         self._optimizer = optimizers.build(spec.optimizer, self._model.params)
         params = self._model.params
@@ -204,7 +203,7 @@ class TrainRunner:
             time=0.0,
             schema=SCHEMA,
             run=run,
-            runner="train",
+            runner=str(self._spec.__struct_config__.tag),
             created=utc_now(),
             steps=self.steps,
             spec=msgspec.to_builtins(self._spec),
@@ -364,9 +363,14 @@ class TrainRunner:
     def _is_due(self, every: int) -> bool:
         return every > 0 and (self.step % every == 0 or self.step == self.steps)
 
+    @property
+    def _intervals(self) -> tuple[int, ...]:
+        """Steps from one measurement to the next, of each kind; 0 for never."""
+        return *self._curvature.intervals, self._spec.measure.evaluate_every
+
     def _chunk_length(self) -> int:
         """Updates to the next boundary, or as many as fit the time and the buffers of a chunk."""
-        intervals = (*self._curvature.intervals, self._spec.measure.evaluate_every, self.checkpoint_every)
+        intervals = (*self._intervals, self.checkpoint_every)
         boundary = min([self.steps, *(self.step - self.step % every + every for every in intervals if every)])
         in_time = int(CHUNK_SECONDS / self._step_seconds) if self._step_seconds else 1
         return max(1, min(boundary - self.step, in_time, MAX_CHUNK_STEPS))
@@ -387,6 +391,29 @@ class TrainRunner:
         between = f"between steps {self.step - 1} and {self.step}" if self.step else "at step 0"
         what = f"{loss:g}, above {bound:g}" if math.isfinite(loss) else f"{loss}"
         self.diverged = f"The loss became {what}, {between}{self._curvature.last_words}. Lower optimizer.lr."
+
+
+class TrainRunner(DescentRunner):
+    """A training run."""
+
+    def __init__(self, spec: Train) -> None:
+        """Load the data, build the model, compile the updates.
+
+        Raises:
+            SpecError: If parts of the spec do not fit each other or the data.
+            DataError: If the data cannot be read.
+        """
+        run = spec.run
+        loaded = data.load(spec.data, seed=_seed(run.data_seed, run.seed), precision=run.precision)
+        spec_file.check_sizes(spec, loaded.description.num_train)
+        model = models.build(
+            spec.model,
+            input_shape=loaded.description.input_shape,
+            num_outputs=loaded.description.num_outputs,
+            seed=_seed(run.init_seed, run.seed),
+            dtype=run.precision,
+        )
+        super().__init__(spec, data=loaded, model=model)
 
 
 def _standing(record: AnyRecord) -> dict[str, float]:

@@ -13,11 +13,11 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Key, PyTree, Shaped
 from msgspec import UNSET
 
+from runners.experiments import Descent
 from runners.measure.eigenvalues import METHOD, Accuracy, Eigenvalues
 from runners.measure.operators import Problem
 from runners.programs import Program
 from runners.records import AnyMeasurement
-from runners.spec import Train
 
 State: TypeAlias = PyTree[Array]
 """What one reading of a gauge leaves to the next."""
@@ -26,7 +26,7 @@ State: TypeAlias = PyTree[Array]
 class Setting(NamedTuple):
     """What a gauge is made for."""
 
-    spec: Train
+    spec: Descent
     problem: Problem
     params: PyTree[Array]
     """Any parameters; only their shapes count."""

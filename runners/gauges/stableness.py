@@ -11,7 +11,7 @@ from runners.gauges.gauge import At, Gauge, Setting, State
 from runners.measure.eigenvalues import METHOD
 from runners.measure.stableness import Pair, Rule, StablenessMeter, harmonic_mean, reciprocal_sum
 from runners.records import StablenessRecord
-from runners.spec import EdgeRate, NormalizedGd, Objective, Optimizer
+from runners.spec import EdgeRate, NormalizedGd, ObjectiveTable, Optimizer
 
 EDGE = 2.0
 """Learning rate times sharpness at which gradient descent stops being stable."""
@@ -94,7 +94,7 @@ class StablenessGauge(Gauge):
         return lr * sharpness / 2 if spec.objective.transform == "sqrt" else None
 
 
-def rule(optimizer: Optimizer, objective: Objective) -> Rule:
+def rule(optimizer: Optimizer, objective: ObjectiveTable) -> Rule:
     """What an update multiplies the gradient of the loss with: (lr, loss, norm of the gradient) -> effective learning rate.
 
     Normalised gradient descent: lr / |g|. Gradient descent, and all others for want of a step along the gradient: lr f'(L), with f what

@@ -107,7 +107,10 @@ def test_the_home_folder_is_expanded_and_nothing_else(read, monkeypatch):
             'optimizer.lr.kind = "cosin": expected "warmup", "cosine", "piecewise" or "edge". Did you mean \'cosine\'?',
         ),
         ("[optimizer]\nlr = {peak = 1}", 'optimizer.lr.kind is missing: expected "warmup", "cosine", "piecewise" or "edge".'),
-        ('runner = "trian"', 'runner = "trian": expected "train", "linear-model" or "quadratic-model". Did you mean \'train\'?'),
+        (
+            'runner = "trian"',
+            'runner = "trian": expected "train", "linear-model", "quadratic-model" or "function". Did you mean \'train\'?',
+        ),
         # wrong types
         ('[run]\nsteps = "many"', 'run.steps = "many": expected an integer >= 1.'),
         ("[run]\nsteps = 1.5", "run.steps = 1.5: expected an integer >= 1."),
