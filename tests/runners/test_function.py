@@ -214,3 +214,44 @@ def test_the_spec_of_the_page_on_measuring_is_valid(tmp_path):
     file.write_text(text)
 
     assert spec_file.read(file).function == Valley(start=(14.7, 3.0))
+
+
+def preset(name):
+    """The records of a preset's run."""
+    runner = kinds.build(spec_file.read(name))
+    records = []
+    while runner.step < runner.steps:
+        records += [*runner.measure(lambda: 0.0), *runner.advance(lambda: 0.0)]
+    return [*records, *runner.measure(lambda: 0.0)]
+
+
+@pytest.mark.slow
+def test_the_toy_on_the_root_shows_what_its_preset_says():
+    records = preset("toy-sqrt")
+
+    pairs, points = of(StablenessRecord, records), path(records)
+    assert points[53, 0] == pytest.approx(0.01, abs=5e-4)
+    assert np.all(points[1:, 1] * points[:-1, 1] < 0)
+    assert (pairs[0].harmonic_mean, pairs[-1].harmonic_mean) == pytest.approx((2.37, 2.000), abs=5e-3)
+    assert sorted(record.value for record in pairs[-2:]) == pytest.approx([1.606, 2.649], abs=6e-4)
+
+
+@pytest.mark.slow
+def test_the_toy_of_normalised_descent_shows_what_its_preset_says():
+    records = preset("toy-ngd")
+
+    pairs, points = of(StablenessRecord, records), path(records)
+    assert points[-1, 0] == pytest.approx(3.95, abs=5e-3)
+    assert np.all(points[1:, 1] * points[:-1, 1] < 0)
+    assert (pairs[0].harmonic_mean, pairs[-1].harmonic_mean) == pytest.approx((2.25, 4.77), abs=5e-3)
+
+
+@pytest.mark.slow
+def test_the_quadratic_shows_what_its_preset_says():
+    records = preset("quadratic-ngd")
+
+    norms = [record.grad_norm for record in of(StepRecord, records)]
+    assert norms[1:6] == pytest.approx([0.992, 0.031, 0.430, 0.318, 0.680], abs=6e-4)
+    assert sorted(norms[-2:]) == pytest.approx([0.3198, 0.6802], abs=6e-5)
+    assert sorted(record.value for record in of(StablenessRecord, records)[-2:]) == pytest.approx([1.470, 3.127], abs=6e-4)
+    assert of(StablenessRecord, records)[-1].harmonic_mean == pytest.approx(2, abs=1e-6)
