@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from runners.experiments import Descent
 from runners.records import Curve, Edge, Panel
-from runners.spec import EdgeBatch, EmaMomentum, HeavyBall, Nesterov, Sgd
+from runners.spec import EdgeBatch, EmaMomentum, HeavyBall, Nesterov, NormalizedGd, Sgd
 
 MOST_LINES = 4
 """Lines that one panel can tell apart."""
@@ -31,7 +31,8 @@ def train_panels(
     minibatch = spec.optimizer.drawn != "full"
     panels = [_loss(spec, minibatch=minibatch, has_test=has_test)]
     if spec.measure.sharpness_every:
-        panels.append(sharpness(formula, preconditioned=preconditioned))
+        in_pairs = isinstance(spec.optimizer, NormalizedGd) or spec.objective.transform == "sqrt"
+        panels.append(sharpness(formula, preconditioned=preconditioned, in_pairs=in_pairs))
     if spec.measure.ntk_every:
         panels.append(ntk(minibatch=minibatch, per_output=per_output))
     if spec.measure.gauss_newton_every:
@@ -75,8 +76,11 @@ def _loss(spec: Descent, *, minibatch: bool, has_test: bool) -> Panel:
     return Panel(title="loss", scale="log", series=series)
 
 
-def sharpness(formula: str | None, *, preconditioned: bool = False) -> Panel:
-    """Sharpness, with a formula against the edge."""
+def sharpness(formula: str | None, *, preconditioned: bool = False, in_pairs: bool = False) -> Panel:
+    """Sharpness, with a formula against the edge.
+
+    Where pairs of steps stand at the edge, a single one's ratio tells of no limit, and no lr moves the run away from it.
+    """
     field = "preconditioned" if preconditioned else "value"
     return Panel(
         title="preconditioned sharpness" if preconditioned else "sharpness",
@@ -85,7 +89,7 @@ def sharpness(formula: str | None, *, preconditioned: bool = False) -> Panel:
         error=Curve(record="sharpness", field="preconditioned_error" if preconditioned else "error", label="error"),
         ratio=Curve(record="sharpness", field="ratio", label=f"of {formula}") if formula else None,
         notes=(Curve(record="sharpness", field="value", label="raw"),) if preconditioned else (),
-        edge=_edge("deterministic", "sharpness", "ratio", moved_by="lr") if formula else None,
+        edge=_edge("deterministic", "sharpness", "ratio", moved_by="lr") if formula and not in_pairs else None,
     )
 
 

@@ -236,6 +236,15 @@ def test_a_followed_sharpness_is_held_against_the_edge_that_its_own_gradient_set
     assert all(record.threshold == pytest.approx(2 * norms[record.step] / 0.01, rel=1e-5) for record in of(SharpnessRecord, records)[:-1])
 
 
+def test_a_followed_sharpness_of_descent_on_the_root_is_held_against_the_edge_that_its_own_loss_sets():
+    spec = replace(SMALL, objective=Mse(transform="sqrt"), measure=FOLLOWED, run=Run(steps=4))
+
+    records = run(spec)[1]
+
+    roots = {record.step: math.sqrt(record.loss) for record in of(StepRecord, records)}
+    assert all(record.threshold == pytest.approx(4 * roots[record.step] / 0.1, rel=1e-5) for record in of(SharpnessRecord, records)[:-1])
+
+
 def test_following_changes_the_training_by_rounding_alone():
     with jax.enable_x64(True):
         precise = replace(SMALL, run=Run(steps=20, precision="float64"))
