@@ -16,8 +16,10 @@ from jaxtyping import Array, Key, PyTree, Shaped
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from runners import gauges, thresholds
-from runners.gauges import At, Setting, told
+from runners import thresholds
+from runners.experiments import Descent
+from runners.gauges import gauges
+from runners.gauges.gauge import At, Setting, told
 from runners.measure import noise_kernel, operators, sharpness
 from runners.measure.eigenvalues import Accuracy, EigenMeter, Eigenvalues, Operator
 from runners.measure.noise_kernel import Noise
@@ -27,7 +29,7 @@ from runners.models import Model
 from runners.objectives import Objective
 from runners.programs import Program
 from runners.records import AnyMeasurement, EventRecord, NtkRecord, SharpnessRecord
-from runners.spec import Optimizer, Sgd, Train
+from runners.spec import Optimizer, Sgd
 
 STREAMS = ("sharpness", "preconditioned", "ntk", "smallest", "verification", *(gauge.name for gauge in gauges.GAUGES))
 """Which stream of random numbers a measurement draws from, by its place here: append, never reorder."""
@@ -47,7 +49,7 @@ class Curvature:
 
     def __init__(
         self,
-        spec: Train,
+        spec: Descent,
         model: Model,
         *,
         objective: Objective,
@@ -72,7 +74,7 @@ class Curvature:
         """Its table; the batch size may change between measurements."""
         self._num_train = len(x)
         self.num_examples = len(x) if measure.num_examples == "all" else measure.num_examples
-        self.formula = thresholds.formula(spec.optimizer)
+        self.formula = thresholds.formula(spec.optimizer, spec.objective.transform)
         self.last_words = ""
         """Where the sharpness stood when it was last measured, for the sentence that explains a divergence."""
         self._x, self._y = (x, y) if self.num_examples == len(x) else (x[: self.num_examples], y[: self.num_examples])
@@ -100,9 +102,9 @@ class Curvature:
             if preconditioned:
                 operator = sharpness.preconditioned_hessian(self._problem)
                 self._preconditioned = self._meter("preconditioned", operator, model.params, model.params, top_k=1)
-            if thresholds.takes_gradient_norm(spec.optimizer):
-                self._norm = Program(self._gradient_norm, model.params, self._x, self._y)
-                self.programs.append(self._norm)
+            if thresholds.moves(spec.optimizer, spec.objective.transform):
+                self._place = Program(self._loss_and_norm, model.params, self._x, self._y)
+                self.programs.append(self._place)
             if measure.smallest:
                 self._smallest = self._meter("smallest", sharpness.negated_hessian(self._problem), model.params, top_k=1)
         if measure.ntk_every:
@@ -180,7 +182,9 @@ class Curvature:
             record = _beside(record, "smallest", self._eigenvalues("smallest", self._smallest, params, step=step).negated())
         return self._held_against_edge(record, *self._edge(params, lr))
 
-    def followed(self, value: float, residual: float, *, lr: float, grad_norm: float, step: int, time: float) -> SharpnessRecord:
+    def followed(
+        self, value: float, residual: float, *, lr: float, loss: float, grad_norm: float, step: int, time: float
+    ) -> SharpnessRecord:
         """A sharpness that an update found on its way, held against the edge at this learning rate; see `train.Loop`."""
         record = SharpnessRecord(
             step=step,
@@ -194,7 +198,7 @@ class Curvature:
             method=FOLLOWED,
             seconds=0.0,
         )
-        return self._held_against_edge(record, thresholds.threshold(self.optimizer, lr, grad_norm=grad_norm), 0.0)
+        return self._held_against_edge(record, self._edge_at(lr, loss=loss, grad_norm=grad_norm), 0.0)
 
     def ntk(self, params: PyTree[Array], *, lr: float, step: int, time: float) -> NtkRecord:
         """Trace of the NTK and noise kernel norm K at these parameters, for the batches and the learning rate of this step."""
@@ -241,9 +245,9 @@ class Curvature:
         self.state["ntk"] = meter.start
         return meter
 
-    def _gradient_norm(self, params: PyTree[Array], x: Array, y: Array) -> Array:
-        norm: Array = jnp.linalg.norm(operators.gradient(self._problem, params, x=x, y=y))
-        return norm
+    def _loss_and_norm(self, params: PyTree[Array], x: Array, y: Array) -> tuple[Array, Array]:
+        loss, gradient = operators.loss_and_gradient(self._problem, params, x=x, y=y)
+        return loss, jnp.linalg.norm(gradient)
 
     def _eigenvalues(self, name: str, meter: EigenMeter, params: PyTree[Array], *further: Any, step: int) -> Eigenvalues:
         found, self.state[name] = meter.measure(params, self.state[name], self._random(step, name), *further)
@@ -288,12 +292,16 @@ class Curvature:
         return key
 
     def _edge(self, params: PyTree[Array], lr: float) -> tuple[float | None, float]:
-        """The optimizer's edge, and the seconds that it took: some take the norm of the gradient."""
-        if not thresholds.takes_gradient_norm(self._spec.optimizer):
-            return thresholds.threshold(self._spec.optimizer, lr), 0.0
+        """The optimizer's edge, and the seconds that it took: some take the loss or the norm of its gradient."""
+        if not thresholds.moves(self.optimizer, self._spec.objective.transform):
+            return thresholds.threshold(self.optimizer, lr), 0.0
         began = time.perf_counter()
-        norm = float(self._norm(params, self._x, self._y))
-        return thresholds.threshold(self._spec.optimizer, lr, grad_norm=norm), time.perf_counter() - began
+        loss, norm = map(float, self._place(params, self._x, self._y))
+        return self._edge_at(lr, loss=loss, grad_norm=norm), time.perf_counter() - began
+
+    def _edge_at(self, lr: float, *, loss: float, grad_norm: float) -> float | None:
+        objective = self._spec.objective
+        return thresholds.threshold(self.optimizer, lr, transform=objective.transform, grad_norm=grad_norm, excess=loss - objective.minimum)
 
     def _held_against_edge(self, record: SharpnessRecord, edge: float | None, seconds: float) -> SharpnessRecord:
         record = replace(record, seconds=record.seconds + seconds)
@@ -306,7 +314,7 @@ class Curvature:
         return replace(record, threshold=edge, ratio=value / edge)
 
     def _with_crossover(self, record: NtkRecord, found: Ntk) -> NtkRecord:
-        if not found.eigenvalues or self._spec.objective.weight_decay:
+        if not found.eigenvalues or self._spec.objective.weight_decay or self._spec.objective.transform != "none":
             return record
         batch = noise_kernel.crossover_batch(
             self.optimizer,

@@ -4,11 +4,26 @@ Every kind is a table told apart by the key `runner`, and has a table `run`. `ki
 Must not import jax or anything that draws.
 """
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 from msgspec import Meta, field
 
-from runners.spec import CountOrNever, HeavyBall, NonNegativeFloat, PositiveFloat, PositiveInt, Run, Sgd, Table, Train
+from runners.spec import (
+    CountOrNever,
+    HeavyBall,
+    ImportPath,
+    Measure,
+    Named,
+    NonNegativeFloat,
+    ObjectiveTable,
+    Optimizer,
+    PositiveFloat,
+    PositiveInt,
+    Run,
+    Sgd,
+    Table,
+    Train,
+)
 
 
 class Simulation(Table, frozen=True):
@@ -107,5 +122,75 @@ class Flow(Train, tag="flow", frozen=True):
     flow: GradientFlow | CentralFlow = field(default_factory=GradientFlow)
 
 
-Spec: TypeAlias = Train | LinearModel | QuadraticModel | Flow
+Start: TypeAlias = Annotated[tuple[float, ...], Meta(min_length=1)]
+"""The parameters that a run begins with."""
+
+
+class FunctionTable(Named, kw_only=True, frozen=True):
+    """Keys that every function has."""
+
+    start: Start
+
+
+class Quadratic(FunctionTable, tag="quadratic", kw_only=True, frozen=True):
+    """L(x) = 1/2 sum_i spectrum_i x_i^2."""
+
+    spectrum: Annotated[tuple[float, ...], Meta(min_length=1)]
+    """The Hessian's eigenvalues, one for each parameter."""
+
+
+class Valley(FunctionTable, tag="valley", kw_only=True, frozen=True):
+    """L(x, y) = (1 + x^2) y^2: a valley with the floor y = 0, less steep towards x = 0.
+
+    Source: Arora, Li and Panigrahi (2022), arXiv 2205.09745.
+    """
+
+    start: Start = (14.7, 3.0)
+
+
+class CustomFunction(FunctionTable, tag="custom", kw_only=True, frozen=True):
+    """A user's function; written `name = "package.module:function"`."""
+
+    target: ImportPath
+    """Called as function(x, **arguments) with x [parameters]; returns the loss, a single number, by jax."""
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+
+AnyFunction: TypeAlias = Quadratic | Valley | CustomFunction
+
+
+class Value(ObjectiveTable, tag="value", frozen=True):
+    """The function's value, plus the weight decay when it is asked for."""
+
+
+class FunctionMeasure(Measure, frozen=True):
+    """What is measured of a function, how often and how well: all that needs no examples and no outputs."""
+
+    sharpness_every: CountOrNever = 1
+    ntk_every: CountOrNever = 0
+    evaluate_every: CountOrNever = 0
+    parameters_every: CountOrNever = 1
+    """The parameters themselves, of which there are to be few."""
+
+
+class FunctionRun(Run, frozen=True):
+    """How long, from which seeds, in which precision; near a minimum normalised steps need float64."""
+
+    steps: PositiveInt = 100
+    precision: Literal["float32", "float64"] = "float64"
+
+
+class Function(Table, tag_field="runner", tag="function", kw_only=True, frozen=True):
+    """Descent of a function of a few parameters, under measurement."""
+
+    function: AnyFunction
+    objective: Value = field(default_factory=Value)
+    optimizer: Optimizer = field(default_factory=Sgd)
+    measure: FunctionMeasure = field(default_factory=FunctionMeasure)
+    run: FunctionRun = field(default_factory=FunctionRun)
+
+
+Descent: TypeAlias = Train | Function
+"""Kinds that update parameters step by step, down a loss that is measured as they go."""
+Spec: TypeAlias = Train | LinearModel | QuadraticModel | Flow | Function
 """Every kind of experiment; the first is what a spec without `runner` is."""

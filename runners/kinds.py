@@ -1,6 +1,6 @@
 """Which runner carries out which kind of experiment."""
 
-from runners.experiments import Flow, LinearModel, QuadraticModel, Spec
+from runners.experiments import Flow, Function, LinearModel, QuadraticModel, Spec
 from runners.session import Runner
 from runners.spec import Train
 
@@ -29,3 +29,7 @@ def build(spec: Spec) -> Runner:
             from runners.quadratic_model import QuadraticModelRunner
 
             return QuadraticModelRunner(spec)
+        case Function():
+            from runners.function import FunctionRunner
+
+            return FunctionRunner(spec)

@@ -12,12 +12,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, ArrayLike, Float, PyTree
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, ArrayLike, Float, Key, PyTree
 from optax.tree_utils import tree_get, tree_get_all_with_path
 
 from runners import imports, spec
 from runners.errors import SpecError
 
+NOISE_STREAM = 2**32 - 1
+"""Sets the noise apart from the batches, whose stream at the same key is the step."""
 SECOND_MOMENTS = ("nu_max", "nu", "sum_of_squares")
 """What optax calls the squares whose root a chain divides by, in the order in which they count: AMSGrad has nu beside nu_max."""
 
@@ -45,6 +48,9 @@ class Optimizer:
 
     None when that is at the parameters themselves.
     """
+    shake: Callable[[PyTree[Array], Key[Array, ""], ArrayLike], PyTree[Array]] | None = None
+    """Maps the parameters after the update of a step, the run's key for randomness within steps, and the step to parameters with
+    noise. None without noise."""
 
 
 def build(table: spec.Optimizer, params: PyTree[Any] = None) -> Optimizer:
@@ -57,7 +63,7 @@ def build(table: spec.Optimizer, params: PyTree[Any] = None) -> Optimizer:
     Raises:
         SpecError: If a user's chain cannot be used.
     """
-    lr = _learning_rate(table.lr)
+    lr = learning_rate(table.lr)
     if isinstance(table, spec.CustomOptimizer):
         return _custom(table, lr, params)
     return Optimizer(
@@ -67,11 +73,14 @@ def build(table: spec.Optimizer, params: PyTree[Any] = None) -> Optimizer:
         uses_preconditioner=isinstance(table, spec.Adam | spec.RmsProp),
         velocity=partial(_velocity, table),
         perturb=partial(_ascended, rho=table.rho) if isinstance(table, spec.Sam) else None,
+        shake=partial(_shaken, radius=table.noise, every=table.noise_every)
+        if isinstance(table, spec.NormalizedGd) and table.noise
+        else None,
     )
 
 
-def _learning_rate(lr: spec.LearningRate) -> Callable[[ArrayLike], Float[Array, ""]]:
-    """Jitted, so that a call from Python runs the program that a training step inlines, and returns the same float."""
+def learning_rate(lr: spec.LearningRate) -> Callable[[ArrayLike], Float[Array, ""]]:
+    """The rate by step. Jitted, so that a call from Python runs the program that a training step inlines, and returns the same float."""
     schedule = _schedule(lr)
 
     @jax.jit
@@ -122,6 +131,24 @@ def _transformation(table: spec.BuiltInOptimizer, lr: optax.Schedule) -> optax.G
 def _ascended(params: PyTree[Array], gradient: PyTree[Array], *, rho: float) -> PyTree[Array]:
     """Params + rho g / |g|. Source: Foret et al. (2020), arXiv 2010.01412."""
     return jax.tree.map(lambda value, slope: value + rho * slope, params, _direction(gradient))
+
+
+def _shaken(params: PyTree[Array], key: Key[Array, ""], step: ArrayLike, *, radius: float, every: int) -> PyTree[Array]:
+    """The parameters, after every so many steps with a uniform point of a ball added: its radius^dim is uniform, its direction too.
+
+    Source: Arora, Li and Panigrahi (2022), arXiv 2205.09745, who perturb normalised gradient descent so.
+    """
+    flat, unravel = ravel_pytree(params)
+
+    def moved() -> Array:
+        direction, distance = jax.random.split(jax.random.fold_in(jax.random.fold_in(key, NOISE_STREAM), step))
+        normal = jax.random.normal(direction, flat.shape, flat.dtype)
+        share = jax.random.uniform(distance, (), flat.dtype) ** (1 / flat.size)
+        point: Array = radius * share * normal / jnp.linalg.norm(normal)
+        return flat + point
+
+    found: PyTree[Array] = unravel(jax.lax.cond((jnp.asarray(step) + 1) % every == 0, moved, lambda: flat))
+    return found
 
 
 def _direction(gradient: PyTree[Array]) -> PyTree[Array]:

@@ -5,15 +5,16 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
+from runners.experiments import Descent
 from runners.records import Curve, Edge, Panel
-from runners.spec import EdgeBatch, EmaMomentum, HeavyBall, Nesterov, Sgd, Train
+from runners.spec import EdgeBatch, EmaMomentum, HeavyBall, Nesterov, NormalizedGd, Sgd
 
 MOST_LINES = 4
 """Lines that one panel can tell apart."""
 
 
 def train_panels(
-    spec: Train, *, formula: str | None, preconditioned: bool, per_output: bool, has_test: bool, layers: Sequence[str], num_params: int
+    spec: Descent, *, formula: str | None, preconditioned: bool, per_output: bool, has_test: bool, layers: Sequence[str], num_params: int
 ) -> tuple[Panel, ...]:
     """Loss; sharpness against the optimizer's edge; NTK trace against the stochastic threshold; and what else is measured.
 
@@ -32,7 +33,8 @@ def train_panels(
     minibatch = spec.optimizer.drawn != "full"
     panels = [_loss(spec, minibatch=minibatch, has_test=has_test)]
     if spec.measure.sharpness_every:
-        panels.append(sharpness(formula, preconditioned=preconditioned))
+        in_pairs = isinstance(spec.optimizer, NormalizedGd) or spec.objective.transform == "sqrt"
+        panels.append(sharpness(formula, preconditioned=preconditioned, in_pairs=in_pairs))
     if spec.measure.ntk_every:
         panels.append(ntk(minibatch=minibatch, per_output=per_output))
     if spec.measure.gauss_newton_every:
@@ -54,6 +56,8 @@ def train_panels(
         panels.append(Panel(title="learning rate", series=(Curve(record="step", field="lr", label="lr"),)))
     if isinstance(spec.optimizer.batch_size, EdgeBatch):
         panels.append(_batch_size())
+    if spec.measure.stableness_every:
+        panels.append(_pairs())
     return tuple(panels)
 
 
@@ -79,7 +83,13 @@ def flow_panels(panels: Sequence[Panel], *, is_central: bool) -> tuple[Panel, ..
     return replace(loss, series=(averaged, at_flow, *test)), *others[:1], oscillation, *others[1:]
 
 
-def _loss(spec: Train, *, minibatch: bool, has_test: bool) -> Panel:
+def parameters_panel(names: Sequence[str]) -> Panel:
+    """The parameters of a function, the first few of them."""
+    series = tuple(Curve(record="metrics", field=f"values.{name}", label=name) for name in names[:MOST_LINES])
+    return Panel(title="parameters", series=series)
+
+
+def _loss(spec: Descent, *, minibatch: bool, has_test: bool) -> Panel:
     train = Curve(record="step", field="loss", label="batch" if minibatch else "train")
     measured = Curve(record="metrics", field="values.measured_loss", label="measured")
     test = Curve(record="metrics", field="values.test_loss", label="test")
@@ -90,8 +100,11 @@ def _loss(spec: Train, *, minibatch: bool, has_test: bool) -> Panel:
     return Panel(title="loss", scale="log", series=series)
 
 
-def sharpness(formula: str | None, *, preconditioned: bool = False) -> Panel:
-    """Sharpness, with a formula against the edge."""
+def sharpness(formula: str | None, *, preconditioned: bool = False, in_pairs: bool = False) -> Panel:
+    """Sharpness, with a formula against the edge.
+
+    Where pairs of steps stand at the edge, a single one's ratio tells of no limit, and no lr moves the run away from it.
+    """
     field = "preconditioned" if preconditioned else "value"
     return Panel(
         title="preconditioned sharpness" if preconditioned else "sharpness",
@@ -100,7 +113,7 @@ def sharpness(formula: str | None, *, preconditioned: bool = False) -> Panel:
         error=Curve(record="sharpness", field="preconditioned_error" if preconditioned else "error", label="error"),
         ratio=Curve(record="sharpness", field="ratio", label=f"of {formula}") if formula else None,
         notes=(Curve(record="sharpness", field="value", label="raw"),) if preconditioned else (),
-        edge=_edge("deterministic", "sharpness", "ratio", moved_by="lr") if formula else None,
+        edge=_edge("deterministic", "sharpness", "ratio", moved_by="lr") if formula and not in_pairs else None,
     )
 
 
@@ -178,8 +191,8 @@ def _density(formula: str | None, *, num_params: int) -> Panel:
     )
 
 
-def _batch_sharpness(spec: Train) -> Panel:
-    has_edge = isinstance(spec.optimizer, Sgd)
+def _batch_sharpness(spec: Descent) -> Panel:
+    has_edge = isinstance(spec.optimizer, Sgd) and spec.objective.transform == "none"
     notes: tuple[Curve, ...] = (Curve(record="batch_sharpness", field="ratio_of_means", label="ratio of means"),)
     if isinstance(spec.optimizer, HeavyBall | Nesterov | EmaMomentum):
         notes += (Curve(record="batch_sharpness", field="momentum_batch_sharpness", label="with momentum"),)
@@ -214,6 +227,24 @@ def _mean_square() -> Panel:
         references=(Curve(record="mean_square", field="threshold", label="mean-square edge"),),
         ratio=Curve(record="mean_square", field="ratio", label="of the mean-square edge"),
         edge=_edge("mean-square", "mean_square", "ratio", moved_by="lr or batch size"),
+    )
+
+
+def _pairs() -> Panel:
+    """The harmonic mean, since that of reciprocals is what two steps in a row keep; the plain mean is above it."""
+    return Panel(
+        title="pairs, harmonic mean",
+        series=(
+            Curve(record="stableness", field="harmonic_mean", label="stableness"),
+            Curve(record="stableness", field="effective_harmonic_mean", label="effective sharpness"),
+        ),
+        references=(Curve(record="stableness", field="threshold", label="2"),),
+        ratio=Curve(record="stableness", field="ratio", label="of 2"),
+        notes=(
+            Curve(record="stableness", field="value", label="this step"),
+            Curve(record="stableness", field="next_value", label="next"),
+            Curve(record="stableness", field="alignment", label="alignment"),
+        ),
     )
 
 

@@ -308,6 +308,53 @@ class MeanSquareRecord(Record, frozen=True, kw_only=True, tag="mean_square"):
     seconds: float
 
 
+class StablenessRecord(Record, frozen=True, kw_only=True, tag="stableness"):
+    """How stable the update x -> x - eta g at these parameters and the one after it are, with g the gradient of the loss L."""
+
+    value: Number
+    """S = eta sup of the sharpness on the way from x to x - eta g, over a grid of points."""
+    next_value: Number
+    """S of the update after that."""
+    reciprocal_sum: Number
+    """1 / value + 1 / next_value."""
+    harmonic_mean: Number
+    """2 / reciprocal_sum."""
+    threshold: Number
+    """2: above it a step is unstable."""
+    ratio: Number
+    """harmonic_mean over threshold."""
+    error: Number
+    """Estimated error of value, from its eigenvalue; what lies between the points of the grid is not in it."""
+    next_error: Number
+    effective_sharpness: Number
+    """eta times the sharpness at x."""
+    next_effective_sharpness: Number
+    effective_reciprocal_sum: Number
+    """1 / effective_sharpness + 1 / next_effective_sharpness."""
+    effective_harmonic_mean: Number
+    """2 / effective_reciprocal_sum."""
+    effective_lr: Number
+    """eta: lr, lr / |g| for normalised gradient descent, lr / (2 sqrt(L - L_min)) on the root of the loss; 0 where nothing moves."""
+    next_effective_lr: Number
+    loss: Number
+    """L at x, on the measured examples."""
+    next_loss: Number
+    loss_ratio: Number | UnsetType = UNSET
+    """sqrt(L - L_min) + sqrt(next L - L_min) over what it is along the top eigenvector."""
+    alignment: Number
+    """Share of the square of g along the top eigenvector at x."""
+    next_alignment: Number
+    num_points: int
+    """Of the grid, the ends of the segment included."""
+    num_hvps: int
+    """Hessian-vector products, of all points."""
+    converged: bool
+    """At all points."""
+    num_examples: int
+    method: str
+    seconds: float
+
+
 class NtkRecord(Record, frozen=True, kw_only=True, tag="ntk"):
     """Trace of the empirical NTK (of the Gauss-Newton matrix of the loss) and the noise kernel norm K."""
 
@@ -397,6 +444,7 @@ AnyMeasurement: TypeAlias = (
     | DensityRecord
     | BatchSharpnessRecord
     | MeanSquareRecord
+    | StablenessRecord
     | NtkRecord
 )
 AnyRecord: TypeAlias = Header | StepRecord | FlowRecord | AnyMeasurement | MetricsRecord | EventRecord | EndRecord
@@ -411,6 +459,7 @@ SERIES_KINDS = (
     "density",
     "batch_sharpness",
     "mean_square",
+    "stableness",
     "ntk",
     "metrics",
 )

@@ -19,6 +19,7 @@ ImportPath: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]
 """`package.module:attribute`."""
 
 Activation: TypeAlias = Literal["tanh", "relu", "gelu", "elu", "softplus"]
+Transform: TypeAlias = Literal["none", "sqrt"]
 Standardization: TypeAlias = bool | Literal["feature", "channel", "global"]
 """true = the data set's own default; else over which axes mean and standard deviation are taken (training examples only)."""
 
@@ -182,6 +183,10 @@ class ObjectiveTable(Named, frozen=True):
 
     weight_decay: NonNegativeFloat = 0.0
     """rho of the term (rho/2) |parameters|^2, part of the loss that is differentiated and measured."""
+    transform: Transform = "none"
+    """sqrt: updates descend sqrt(L - minimum) instead of the loss L, with no step where L = minimum; what is measured stays that of L."""
+    minimum: float = 0.0
+    """The least that the loss L can be; counts for the transform and, with normalized_gd, for pairs of losses."""
 
 
 class Mse(ObjectiveTable, tag="mse", frozen=True):
@@ -319,6 +324,10 @@ class NormalizedGd(OptimizerTable, tag="normalized_gd", frozen=True):
 
     lr: LearningRate = 1e-2
     """Length of each step."""
+    noise: NonNegativeFloat = 0.0
+    """Radius of a ball; a point of it, drawn uniformly, is added to the parameters after each `noise_every`-th step, so that the
+    gradient does not stay orthogonal to the top eigenvector. 0 for none."""
+    noise_every: PositiveInt = 20
 
 
 class SignDescent(OptimizerTable, tag="sign_descent", frozen=True):
@@ -419,6 +428,10 @@ class Measure(Table, frozen=True):
     """Measure the curvature of the whole loss along the batches' gradients too; a product on all examples for each batch."""
     mean_square_every: CountOrNever = 0
     """Learning rate at which plain SGD stops being stable in mean square, without an approximation; for few measured examples."""
+    stableness_every: CountOrNever = 0
+    """How stable two updates in a row are; for gradient descent, normalised or not, on the loss or its root, with the full batch."""
+    stableness_points: Annotated[int, Meta(ge=2)] = 5
+    """Points on the way of an update at which the sharpness is measured, its ends included."""
     max_hvps: Annotated[int, Meta(ge=2)] = 300
     """Hessian-vector products after which a measurement gives up and says `converged: false`."""
     num_examples: PositiveInt | Literal["all"] = "all"

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from msgspec import ValidationError, inspect
 
 from runners import schema
-from runners.experiments import CentralFlow, Flow, KernelTable, LinearModel, QuadraticModel, Spec
+from runners.experiments import CentralFlow, Descent, Flow, Function, KernelTable, LinearModel, Quadratic, QuadraticModel, Spec, Valley
 from runners.schema import Document, KeyPath
 from runners.spec import (
     Adam,
@@ -34,6 +34,8 @@ from runners.spec import (
     HeavyBall,
     Muon,
     Nesterov,
+    NormalizedGd,
+    Optimizer,
     Piecewise,
     RmsProp,
     Sgd,
@@ -101,6 +103,8 @@ SYNONYMS = {
     "multistep": "piecewise",
 }
 """Other words for keys and kinds; only those count that name something possible where they stand."""
+NOT_OF_FUNCTIONS = ("ntk_every", "gauss_newton_every", "layers_every", "batch_sharpness_every", "mean_square_every", "evaluate_every")
+"""What of `[measure]` takes more than a loss and its parameters."""
 SHOWN_CHARACTERS = 60
 """Longer values are cut in messages."""
 CLOSE_ENOUGH = 0.7
@@ -247,9 +251,17 @@ def of_spec(spec: Spec) -> Iterator[Problem]:
     """Keys that contradict each other."""
     if isinstance(spec, Train):
         yield from _sizes(spec)
+        yield from _data_and_others(spec)
+    if isinstance(spec, Function):
+        yield from _function(spec)
+    if isinstance(spec, Train | Function):
         yield from _schedule(spec)
         yield from _feedback(spec)
-        yield from _data_and_others(spec)
+        yield from _transform(spec)
+        yield from _stableness(spec)
+        if spec.measure.follows and (reason := _why_not_followed(spec)):
+            key, message = reason
+            yield Problem((("measure", "solve_every"), key), f"measure.solve_every = {spec.measure.solve_every}: {message}. Set it to 1.")
     if isinstance(spec, LinearModel):
         yield from _schedule(spec)
         yield from _linear_model(spec)
@@ -294,7 +306,7 @@ def _sizes(spec: Train) -> Iterator[Problem]:
             yield Problem((path, size), problem.message)
 
 
-def _schedule(spec: Train | LinearModel) -> Iterator[Problem]:
+def _schedule(spec: Descent | LinearModel) -> Iterator[Problem]:
     lr, table = spec.optimizer.lr, ("optimizer", "lr")
     if isinstance(lr, Cosine) and lr.warmup_steps >= lr.steps:
         yield _wrong_value((*table, "warmup_steps"), lr.warmup_steps, f"less than optimizer.lr.steps = {lr.steps}")
@@ -306,7 +318,7 @@ def _schedule(spec: Train | LinearModel) -> Iterator[Problem]:
             yield _wrong_value((*table, "values"), lr.values, expected)
 
 
-def _feedback(spec: Train) -> Iterator[Problem]:
+def _feedback(spec: Descent) -> Iterator[Problem]:
     """What feedback on the learning rate or the batch size takes, and with what it does not go together."""
     lr, batch = spec.optimizer.lr, spec.optimizer.batch_size
     if isinstance(lr, EdgeRate):
@@ -317,7 +329,7 @@ def _feedback(spec: Train) -> Iterator[Problem]:
         yield from _controlled_batch(spec, batch)
 
 
-def _followed(spec: Train, path: KeyPath, of: str) -> Iterator[Problem]:
+def _followed(spec: Descent, path: KeyPath, of: str) -> Iterator[Problem]:
     """That what is followed is measured, and has an edge."""
     follows, name = dotted(path[:2]), ("optimizer", "name")
     if of != "noise_kernel":
@@ -336,7 +348,7 @@ def _followed(spec: Train, path: KeyPath, of: str) -> Iterator[Problem]:
             yield Problem((path, ("optimizer", "batch_size")), f"{follows} follows K: expected batches, as the full batch has no noise.")
 
 
-def _controlled_rate(spec: Train, lr: EdgeRate) -> Iterator[Problem]:
+def _controlled_rate(spec: Descent, lr: EdgeRate) -> Iterator[Problem]:
     table, measure = ("optimizer", "lr"), spec.measure
     if not lr.min <= lr.initial <= lr.max:
         yield _wrong_value((*table, "initial"), lr.initial, f"a number from min = {lr.min} to max = {lr.max}")
@@ -350,7 +362,7 @@ def _controlled_rate(spec: Train, lr: EdgeRate) -> Iterator[Problem]:
         yield Problem(((*table, "of"), ("optimizer", "batch_size")), message)
 
 
-def _controlled_batch(spec: Train, batch: EdgeBatch) -> Iterator[Problem]:
+def _controlled_batch(spec: Descent, batch: EdgeBatch) -> Iterator[Problem]:
     table = ("optimizer", "batch_size")
     if batch.max is not None and batch.max < batch.initial:
         yield _wrong_value((*table, "max"), batch.max, f"at least initial = {batch.initial}")
@@ -369,18 +381,16 @@ def _data_and_others(spec: Train) -> Iterator[Problem]:
     if isinstance(spec.objective, CrossEntropy) and _has_real_targets(data):
         message = f'objective.name = "cross_entropy": needs class labels, and {_described(data)} has real targets. Use "mse".'
         yield Problem((("objective", "name"), name), message)
-    if spec.measure.mean_square_every and not (isinstance(spec.optimizer, Sgd) and spec.objective.weight_decay == 0):
+    is_plain = isinstance(spec.optimizer, Sgd) and spec.objective.weight_decay == 0 and spec.objective.transform == "none"
+    if spec.measure.mean_square_every and not is_plain:
         message = f"measure.mean_square_every = {spec.measure.mean_square_every}: the edge is known for plain SGD without weight decay only"
         yield Problem((("measure", "mean_square_every"), ("optimizer", "name")), f"{message}. Set it to 0.")
-    if spec.measure.follows and (reason := _why_not_followed(spec)):
-        key, message = reason
-        yield Problem((("measure", "solve_every"), key), f"measure.solve_every = {spec.measure.solve_every}: {message}. Set it to 1.")
     if isinstance(spec.model, Cnn) and isinstance(data, Chebyshev | Gaussian | Csv):
         message = f'model.name = "cnn": needs images, and {_described(data)} has none. Use "mlp" or "linear".'
         yield Problem((("model", "name"), name), message)
 
 
-def _why_not_followed(spec: Train) -> tuple[KeyPath, str] | None:
+def _why_not_followed(spec: Descent) -> tuple[KeyPath, str] | None:
     """The key that stands against following the sharpness in the updates, and why."""
     if spec.optimizer.drawn != "full":
         return ("optimizer", "batch_size"), "the sharpness is followed in the update, whose gradient has to be that of all examples"
@@ -389,6 +399,54 @@ def _why_not_followed(spec: Train) -> tuple[KeyPath, str] | None:
     if isinstance(spec.optimizer, Adam | RmsProp | CustomOptimizer):
         return ("optimizer", "name"), "the preconditioned sharpness is not followed"
     return None
+
+
+def _function(spec: Function) -> Iterator[Problem]:
+    function, start = spec.function, ("function", "start")
+    length = len(function.spectrum) if isinstance(function, Quadratic) else 2 if isinstance(function, Valley) else len(function.start)
+    if len(function.start) != length:
+        expected = f"{length} parameters, as many as function.spectrum has" if isinstance(function, Quadratic) else "2 parameters, x and y"
+        yield Problem((start,), f"{dotted(start)} = {_shown(function.start)}: expected {expected}, not {len(function.start)}.")
+    for key in NOT_OF_FUNCTIONS:
+        if value := getattr(spec.measure, key):
+            yield Problem((("measure", key),), f"measure.{key} = {value}: a function has no examples, outputs or layers. Set it to 0.")
+    for path, value in {("optimizer", "batch_size"): spec.optimizer.drawn, ("measure", "num_examples"): spec.measure.num_examples}.items():
+        if isinstance(value, int):
+            yield Problem((path,), f"{dotted(path)} = {value}: a function has no examples. Remove it.")
+
+
+def _transform(spec: Descent) -> Iterator[Problem]:
+    objective, optimizer = ("objective", "transform"), spec.optimizer
+    if spec.objective.transform == "sqrt":
+        message = 'objective.transform = "sqrt": it is for plain gradient descent with the full batch'
+        if not isinstance(optimizer, Sgd):
+            yield Problem((objective, ("optimizer", "name")), f'{message}, not {_called(optimizer)}. Set optimizer.name = "sgd".')
+        elif optimizer.drawn != "full":
+            size = ("optimizer", "batch_size")
+            yield Problem((objective, size), f'{message}, not {optimizer.drawn} examples. Set optimizer.batch_size = "full".')
+    elif spec.objective.minimum and not isinstance(optimizer, NormalizedGd):
+        minimum = ("objective", "minimum")
+        yield Problem(
+            (minimum,), f'{dotted(minimum)} = {spec.objective.minimum}: it counts with objective.transform = "sqrt" only. Remove it.'
+        )
+
+
+def _stableness(spec: Descent) -> Iterator[Problem]:
+    measure, every = spec.measure, ("measure", "stableness_every")
+    if not measure.stableness_every:
+        return
+    message = f"measure.stableness_every = {measure.stableness_every}: it is for gradient descent and normalized_gd with the full batch"
+    if not isinstance(spec.optimizer, Sgd | NormalizedGd):
+        yield Problem((every, ("optimizer", "name")), f"{message}, not {_called(spec.optimizer)}. Set it to 0.")
+    elif spec.optimizer.drawn != "full":
+        yield Problem((every, ("optimizer", "batch_size")), f"{message}, not {spec.optimizer.drawn} examples. Set it to 0.")
+    if measure.num_examples != "all":
+        told = f'{message}, of which measure.num_examples = {measure.num_examples} are not all. Set measure.num_examples = "all".'
+        yield Problem((every, ("measure", "num_examples")), told)
+
+
+def _called(optimizer: Optimizer) -> str:
+    return optimizer.target if isinstance(optimizer, CustomOptimizer) else str(optimizer.__struct_config__.tag)
 
 
 def _linear_model(spec: LinearModel) -> Iterator[Problem]:

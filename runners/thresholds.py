@@ -4,8 +4,9 @@ On a quadratic every optimizer that has an edge here is linear, and falls apart 
 Hessian. The edge is the eigenvalue at which a root of its characteristic polynomial leaves the unit circle; for all of
 them that root is z = -1, so each formula is that polynomial solved at -1. Adaptive optimizers are taken with their
 preconditioner P held fixed, and their edge is that of the preconditioned sharpness, the largest eigenvalue of
-P^-1/2 H P^-1/2. SAM and normalised gradient descent are taken with the norm of the gradient held fixed, and their edge
-moves with it. With a schedule the edge follows the present learning rate. Must not import jax.
+P^-1/2 H P^-1/2. SAM and normalised gradient descent are taken with the norm of the gradient held fixed, gradient descent
+on the root of the loss with the loss held fixed, and their edge moves with it. With a schedule the edge follows the
+present learning rate. Must not import jax.
 """
 
 import math
@@ -24,6 +25,7 @@ from runners.spec import (
     Sam,
     Sgd,
     SignDescent,
+    Transform,
 )
 
 
@@ -167,6 +169,25 @@ def normalized_gd(lr: float, grad_norm: float) -> float:
     return gradient_descent(lr) * grad_norm
 
 
+def sqrt_descent(lr: float, excess: float) -> float:
+    """Edge of x -= lr grad sqrt(L - L_min), as one of the sharpness of L: 4 sqrt(L - L_min) / lr.
+
+    Gradient descent on L with the learning rate lr / (2 sqrt(L - L_min)). It moves with L from step to step: along the top
+    eigenvector of a quadratic sqrt(L - L_min) + sqrt(L' - L_min) = lr s / 2 in consecutive steps, so that, as for
+    `normalized_gd`, the ratios s / edge of two consecutive steps have the harmonic mean 1.
+
+    Args:
+        lr: Learning rate, > 0.
+        excess: L - L_min at the same parameters as the sharpness, >= 0.
+
+    Returns:
+        The sharpness s at the edge; exact for fixed L.
+
+    Source: Arora, Li and Panigrahi (2022), arXiv 2205.09745, for gradient descent on sqrt(L); the pair of steps is derived here.
+    """
+    return 2 * gradient_descent(lr) * math.sqrt(excess)
+
+
 def sam(lr: float, rho: float, *, grad_norm: float) -> float:
     """Edge of x -= lr g(x + rho g / |g|): (|g| / (2 rho)) (sqrt(1 + 8 rho / (lr |g|)) - 1).
 
@@ -186,7 +207,9 @@ def sam(lr: float, rho: float, *, grad_norm: float) -> float:
     return 4 / (lr * (1 + math.sqrt(1 + 8 * rho / (lr * grad_norm))))
 
 
-def threshold(optimizer: Optimizer, lr: float, *, grad_norm: float | None = None) -> float | None:
+def threshold(
+    optimizer: Optimizer, lr: float, *, transform: Transform = "none", grad_norm: float | None = None, excess: float | None = None
+) -> float | None:
     """The edge of an optimizer at a learning rate.
 
     Sign descent and Muon have none: what stands at their edge is the largest curvature in another norm (that of the largest
@@ -196,17 +219,21 @@ def threshold(optimizer: Optimizer, lr: float, *, grad_norm: float | None = None
     Args:
         optimizer: The spec's table; of its learning rate only `lr` counts.
         lr: The present learning rate, >= 0.
+        transform: Of the loss, before it is descended; only plain gradient descent has an edge with one.
         grad_norm: Norm of the gradient where the sharpness is measured, >= 0; None when unknown. Only SAM and normalised
             gradient descent need it.
+        excess: L - L_min there; None when unknown. Only the root of the loss needs it.
 
     Returns:
         The edge of the sharpness, of the preconditioned one for Adam, AdamW and RMSProp. None when there is none above
         zero: while lr is 0 every sharpness is stable, and from lr decoupled_decay = 2 on none is. None too where none is
-        known: for sign descent and Muon, for a user's chain that states no beta1, and for those that need a gradient when
-        its norm is unknown or 0.
+        known: for sign descent and Muon, for a user's chain that states no beta1, and for those that need a gradient or an
+        excess when it is unknown or 0.
     """
     if lr == 0:
         return None
+    if transform == "sqrt":
+        return sqrt_descent(lr, excess) if isinstance(optimizer, Sgd) and excess is not None and excess > 0 else None
     match optimizer:
         case Sgd():
             return gradient_descent(lr)
@@ -232,16 +259,19 @@ def threshold(optimizer: Optimizer, lr: float, *, grad_norm: float | None = None
             return None
 
 
-def takes_gradient_norm(optimizer: Optimizer) -> bool:
-    """Whether the edge depends on the norm of the gradient."""
-    return isinstance(optimizer, NormalizedGd | Sam)
+def moves(optimizer: Optimizer, transform: Transform = "none") -> bool:
+    """Whether the edge depends on where the parameters are: on the loss or the norm of its gradient."""
+    return transform == "sqrt" or isinstance(optimizer, NormalizedGd | Sam)
 
 
-def formula(optimizer: Optimizer) -> str | None:
+def formula(optimizer: Optimizer, transform: Transform = "none") -> str | None:
     """The edge of an optimizer as a formula; None when none is known.
 
-    Its symbols are lr, b (momentum), b1 (beta1), d (decoupled_decay), rho, and |g|, the norm of the gradient.
+    Its symbols are lr, b (momentum), b1 (beta1), d (decoupled_decay), rho, |g|, the norm of the gradient, and L and L_min, the loss and
+    the least that it can be.
     """
+    if transform == "sqrt":
+        return "4sqrt(L-L_min)/lr" if isinstance(optimizer, Sgd) else None
     match optimizer:
         case Sgd() | RmsProp():
             return "2/lr"

@@ -24,6 +24,8 @@ from msgspec import UNSET
 from runners import control_law, data, devices, environment, models, objectives, optimizers, spec_file
 from runners.control_law import resized
 from runners.curvature import Curvature
+from runners.data import Dataset
+from runners.experiments import Descent
 from runners.models import Model
 from runners.objectives import Evaluation, Objective
 from runners.optimizers import Optimizer
@@ -106,6 +108,8 @@ class Loop(NamedTuple):
         def turn(index: Int[Array, ""], carry: tuple[State, Update]) -> tuple[State, Update]:
             state, buffers = carry
             state, update = self._update(state, *self._batch(x, y, key, first + index), first + index)
+            if self.optimizer.shake is not None:
+                state = state._replace(params=self.optimizer.shake(state.params, key, first + index))
             return state, jax.tree.map(lambda buffer, value: buffer.at[index].set(value), buffers, update)
 
         shapes = jax.eval_shape(self._update, state, *self._batch(x, y, key, first), first)[1]
@@ -140,6 +144,9 @@ class Loop(NamedTuple):
             followed = followed.at[step % 2].set(jnp.where(norm > 0, image / norm, vector))
         lr = self.optimizer.lr(step) if state.lr is None else state.lr
         update = Update(value, lr, optax.tree.norm(gradient), accuracy, sharpness)
+        if self.objective.transform != "none":
+            slope = objectives.slope(value, transform=self.objective.transform, minimum=self.objective.minimum)
+            gradient = jax.tree.map(lambda leaf: slope * leaf, gradient)
         if self.optimizer.perturb is not None:
             gradient, _ = gradient_and_value(self.optimizer.perturb(params, gradient))
         change, opt_state = self.optimizer.transformation.update(gradient, state.opt_state, params)
@@ -148,15 +155,19 @@ class Loop(NamedTuple):
         return State(optax.apply_updates(params, change), opt_state, followed, state.lr), update
 
 
-class TrainRunner:
-    """A training run: see `session.Runner` for what the session asks of it."""
+class DescentRunner:
+    """Updates of a model's parameters under measurement: see `session.Runner` for what the session asks of it."""
 
-    def __init__(self, spec: Train) -> None:
-        """Load the data, build the model, compile the updates.
+    def __init__(self, spec: Descent, *, data: Dataset, model: Model) -> None:
+        """Compile the updates and the measurements.
+
+        Args:
+            spec: What is asked for.
+            data: Its examples.
+            model: What is trained, where it starts.
 
         Raises:
             SpecError: If parts of the spec do not fit each other or the data.
-            DataError: If the data cannot be read.
         """
         run = spec.run
         self.step = 0
@@ -165,15 +176,8 @@ class TrainRunner:
         self.first_loss: float | None = None
         self.diverged: str | None = None
         self._spec = spec
-        self._data = data.load(spec.data, seed=_seed(run.data_seed, run.seed), precision=run.precision)
-        spec_file.check_sizes(spec, self._data.description.num_train)
-        self._model = models.build(
-            spec.model,
-            input_shape=self._data.description.input_shape,
-            num_outputs=self._data.description.num_outputs,
-            seed=_seed(run.init_seed, run.seed),
-            dtype=run.precision,
-        )
+        self._data = data
+        self._model = model
         self._objective = objectives.build(spec.objective, self._data)
         self._optimizer = optimizers.build(spec.optimizer, self._model.params)
         params = self._model.params
@@ -314,7 +318,8 @@ class TrainRunner:
             time_ = began + turn * seconds
             if followed and not self._curvature.solves(self._is_due):
                 value, residual = followed[0][turn], followed[1][turn]
-                yield self._curvature.followed(value, residual, lr=rates[turn], grad_norm=norms[turn], step=self.step, time=time_)
+                place = {"loss": losses[turn], "grad_norm": norms[turn]}
+                yield self._curvature.followed(value, residual, lr=rates[turn], **place, step=self.step, time=time_)
             yield StepRecord(
                 step=self.step,
                 time=time_,
@@ -381,9 +386,14 @@ class TrainRunner:
     def _is_due(self, every: int) -> bool:
         return every > 0 and (self.step % every == 0 or self.step == self.steps)
 
+    @property
+    def _intervals(self) -> tuple[int, ...]:
+        """Steps from one measurement to the next, of each kind; 0 for never."""
+        return *self._curvature.intervals, self._spec.measure.evaluate_every
+
     def _chunk_length(self) -> int:
         """Updates to the next boundary, or as many as fit the time and the buffers of a chunk."""
-        intervals = (*self._curvature.intervals, self._spec.measure.evaluate_every, self.checkpoint_every)
+        intervals = (*self._intervals, self.checkpoint_every)
         boundary = min([self.steps, *(self.step - self.step % every + every for every in intervals if every)])
         in_time = int(CHUNK_SECONDS / self._step_seconds) if self._step_seconds else 1
         return max(1, min(boundary - self.step, in_time, MAX_CHUNK_STEPS))
@@ -392,12 +402,41 @@ class TrainRunner:
         """Declare the run diverged if this loss says so."""
         if self.first_loss is None and math.isfinite(loss):
             self.first_loss = loss
+        if self._objective.transform == "sqrt" and loss < self._objective.minimum:
+            self.diverged = (
+                f"The loss became {loss:g} at step {self.step}, below objective.minimum = {self._objective.minimum:g}: "
+                "the root of what it exceeds that by does not exist. Lower objective.minimum."
+            )
+            return
         bound = self._spec.run.divergence_factor * max(1.0, self.first_loss or 0.0)
         if loss <= bound:
             return
         between = f"between steps {self.step - 1} and {self.step}" if self.step else "at step 0"
         what = f"{loss:g}, above {bound:g}" if math.isfinite(loss) else f"{loss}"
         self.diverged = f"The loss became {what}, {between}{self._curvature.last_words}. Lower optimizer.lr."
+
+
+class TrainRunner(DescentRunner):
+    """A training run."""
+
+    def __init__(self, spec: Train) -> None:
+        """Load the data, build the model, compile the updates.
+
+        Raises:
+            SpecError: If parts of the spec do not fit each other or the data.
+            DataError: If the data cannot be read.
+        """
+        run = spec.run
+        loaded = data.load(spec.data, seed=_seed(run.data_seed, run.seed), precision=run.precision)
+        spec_file.check_sizes(spec, loaded.description.num_train)
+        model = models.build(
+            spec.model,
+            input_shape=loaded.description.input_shape,
+            num_outputs=loaded.description.num_outputs,
+            seed=_seed(run.init_seed, run.seed),
+            dtype=run.precision,
+        )
+        super().__init__(spec, data=loaded, model=model)
 
 
 def _standing(record: AnyRecord) -> dict[str, float]:

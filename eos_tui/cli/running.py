@@ -9,6 +9,7 @@ import typer
 from eos_tui.cli.group import Plain, Run, RunsDir
 
 if TYPE_CHECKING:
+    from runners.experiments import Spec
     from runners.spec import Train
 
 Detach = Annotated[bool, typer.Option("--detach", help="Start it, print its name, and leave.")]
@@ -36,11 +37,9 @@ def run(
     from eos_tui import launch
     from eos_tui.cli import attending
     from runners import run_folder, spec_file
-    from runners.spec import Train
 
     loaded = spec_file.load(spec, overrides or [])
-    if isinstance(loaded, Train):
-        _check_sizes(loaded)
+    _check(loaded)
     launched = launch.start(spec_file.with_absolute_paths(loaded), name=name or _name(spec), runs=run_folder.runs_dir(runs_dir))
     attending.attend(launched, detach=detach, plain=plain)
 
@@ -73,14 +72,25 @@ def resume(run: Run, *, runs_dir: RunsDir = None, detach: Detach = False, plain:
     attending.resume(run_folder.find(run_folder.runs_dir(runs_dir), run), detach=detach, plain=plain)
 
 
-def _check_sizes(spec: "Train") -> None:
+def _check(spec: "Spec") -> None:
     """Find out, before anything is made, whether the data and the user's modules are there and suffice."""
-    from runners import data_files, imports, spec_file
-    from runners.spec import CustomModel, CustomOptimizer
+    from runners import imports
+    from runners.experiments import CustomFunction, Function
+    from runners.spec import CustomModel, CustomOptimizer, Train
 
-    for key, table in (("model.name", spec.model), ("optimizer.name", spec.optimizer)):
-        if isinstance(table, CustomModel | CustomOptimizer):
+    tables = (
+        {"model.name": spec.model} if isinstance(spec, Train) else {"function.name": spec.function} if isinstance(spec, Function) else {}
+    )
+    for key, table in {**tables, "optimizer.name": spec.optimizer}.items():
+        if isinstance(table, CustomModel | CustomFunction | CustomOptimizer):
             imports.find(table.target, key=key)
+    if isinstance(spec, Train):
+        _check_sizes(spec)
+
+
+def _check_sizes(spec: "Train") -> None:
+    from runners import data_files, spec_file
+
     num_train = data_files.check(spec.data)
     if num_train is not None:
         spec_file.check_sizes(spec, num_train)

@@ -152,7 +152,15 @@ def gauss_newton(problem: Problem, params: PyTree[Float[Array, "..."]], *, x: Sh
 def gradient(
     problem: Problem, params: PyTree[Float[Array, "..."]], *, x: Shaped[Array, "examples *input"], y: Shaped[Array, "examples *target"]
 ) -> Float[Array, " dim"]:
-    """Gradient of the loss of all examples, weight decay included.
+    """Gradient of the loss of all examples, weight decay included; see `loss_and_gradient`."""
+    return loss_and_gradient(problem, params, x=x, y=y)[1]
+
+
+@full_precision
+def loss_and_gradient(
+    problem: Problem, params: PyTree[Float[Array, "..."]], *, x: Shaped[Array, "examples *input"], y: Shaped[Array, "examples *target"]
+) -> tuple[Float[Array, ""], Float[Array, " dim"]]:
+    """Loss of all examples and its gradient, weight decay included.
 
     Args:
         problem: Model, objective and chunk size.
@@ -161,21 +169,22 @@ def gradient(
         y: Labels or targets.
 
     Returns:
-        The gradient in the order of `ravel_pytree(params)`; exact to rounding, whatever the chunks.
+        The loss, and the gradient in the order of `ravel_pytree(params)`; exact to rounding, whatever the chunks.
 
     Cost: One gradient.
     """
     flat, unravel = ravel_pytree(params)
+    decay = problem.objective.weight_decay
 
-    def chunk(x_chunk: Array, y_chunk: Array, weights: Array) -> Array:
+    def chunk(x_chunk: Array, y_chunk: Array, weights: Array) -> tuple[Array, Array]:
         def loss(vector: Array) -> Array:
             losses = problem.objective.example_losses(problem.apply(unravel(vector), x_chunk), y_chunk)
             return jnp.sum(weights * losses) / len(x)
 
-        change: Array = jax.grad(loss)(flat)
-        return change
+        found: tuple[Array, Array] = jax.value_and_grad(loss)(flat)
+        return found
 
-    return sum_over(chunk, split(x, y, size=problem.chunk_size), problem.objective.weight_decay * flat)
+    return sum_over(chunk, split(x, y, size=problem.chunk_size), (decay / 2 * jnp.vdot(flat, flat), decay * flat))
 
 
 @full_precision

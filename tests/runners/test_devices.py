@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from runners import models, objectives, optimizers
 from runners.__main__ import open_session
 from runners.control import Requests, Signals
-from runners.gauges import GAUGES
+from runners.gauges.gauges import GAUGES
 from runners.log_writer import LogWriter
 from runners.measure import operators
 from runners.measure.batch_sharpness import batch_sharpness

@@ -10,7 +10,9 @@ from optax.tree_utils import tree_set
 from runners import curvature, optimizers, spec, thresholds
 from runners.curvature import Curvature
 from runners.errors import SpecError
-from runners.gauges import GAUGES, momentum_shares
+from runners.gauges.batches import momentum_shares
+from runners.gauges.gauges import GAUGES
+from runners.gauges.stableness import rule
 from runners.measure import mean_square
 from tests.runners.measure import dense
 
@@ -211,6 +213,42 @@ def test_where_updates_at_the_edge_take_a_parameter_to_its_negative_momentum_bat
     assert float(built.velocity(state)["x"]) == pytest.approx(-velocity, rel=1e-12)
     step = past * velocity + present * edge
     assert step * edge * step / (step * edge) == pytest.approx(2 / LR, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "objective", "expected"),
+    [
+        (spec.Sgd(), spec.Mse(), 0.3),
+        (spec.NormalizedGd(), spec.Mse(), 0.3 / 5),
+        (spec.Sgd(), spec.Mse(transform="sqrt", minimum=1.0), 0.3 / (2 * 2)),
+    ],
+)
+def test_the_effective_learning_rate_is_what_the_gradient_of_the_loss_is_multiplied_with(optimizer, objective, expected):
+    found = rule(optimizer, objective)(jnp.asarray(0.3), jnp.asarray(5.0), jnp.asarray(5.0))
+
+    assert float(found) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize(("optimizer", "transform", "loss"), [(spec.NormalizedGd(), "none", 3.0), (spec.Sgd(), "sqrt", 1.0)])
+def test_where_nothing_moves_the_effective_learning_rate_is_zero(optimizer, transform, loss):
+    found = rule(optimizer, spec.Mse(transform=transform, minimum=1.0))(jnp.asarray(0.3), jnp.asarray(loss), jnp.asarray(0.0))
+
+    assert float(found) == 0
+
+
+def test_the_stableness_record_holds_the_means_of_two_updates_against_two(records):
+    record = records["stableness"]
+
+    assert record.reciprocal_sum == pytest.approx(1 / record.value + 1 / record.next_value)
+    assert record.effective_reciprocal_sum == pytest.approx(1 / record.effective_sharpness + 1 / record.next_effective_sharpness)
+    assert (record.harmonic_mean, record.effective_harmonic_mean) == pytest.approx(
+        (2 / record.reciprocal_sum, 2 / record.effective_reciprocal_sum)
+    )
+    assert (record.threshold, record.ratio) == (2, record.harmonic_mean / 2)
+    assert (record.effective_lr, record.next_effective_lr, record.num_points) == (LR, LR, 5)
+    assert record.loss_ratio is UNSET, "for gradient descent on the loss no sum of roots is known"
+    assert record.value >= record.effective_sharpness == pytest.approx(LR * records["sharpness"].value, rel=1e-7)
+    assert record.converged
 
 
 @pytest.mark.parametrize("optimizer", [spec.Sam(lr=LR, rho=0.2), spec.NormalizedGd(lr=LR)])

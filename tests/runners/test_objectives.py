@@ -166,3 +166,16 @@ def test_an_evaluation_on_real_targets_has_no_accuracy_and_leaves_weight_decay_o
     found = objectives.evaluate(Objective("mse", weight_decay=7.0), linear, params=params, x=x, y=y)
 
     assert found == objectives.Evaluation(loss=2.5, accuracy=None)
+
+
+@pytest.mark.parametrize("minimum", [0.0, -2.0, 0.7])
+def test_the_slope_of_the_root_is_its_derivative_and_nothing_moves_at_the_minimum(minimum):
+    def root(loss):
+        return jnp.sqrt(loss - minimum)
+
+    def slope(loss):
+        return objectives.slope(jnp.asarray(loss), transform="sqrt", minimum=minimum)
+
+    assert float(slope(1.3)) == pytest.approx(float(jax.grad(root)(1.3)), rel=1e-6)
+    assert float(slope(minimum)) == float(slope(minimum - 1)) == 0
+    assert float(objectives.slope(jnp.asarray(minimum), transform="none", minimum=minimum)) == 1

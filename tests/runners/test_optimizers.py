@@ -335,3 +335,39 @@ def test_normalised_gradient_descent_settles_where_the_ratios_of_two_steps_have_
     # By then the other eigenvectors have shrunk below the roundings.
     assert 1 / ratios[1:] + 1 / ratios[:-1] == pytest.approx(np.full(10, 2.0), rel=1e-12)
     assert np.mean(ratios[:10]) > 1.001
+
+
+def noise_of(steps, *, table, seed=0, dim=3):
+    """What is added after each of the steps to parameters at zero."""
+    shake = optimizers.build(table).shake
+    return np.asarray(jax.vmap(lambda step: shake({"x": jnp.zeros(dim)}, jax.random.key(seed), step)["x"])(jnp.asarray(steps)))
+
+
+def test_noise_is_uniform_in_a_ball_and_comes_after_every_so_many_steps():
+    table, dim, count = spec.NormalizedGd(noise=0.2, noise_every=4), 3, 4000
+    added = noise_of(np.arange(4 * count), table=table, dim=dim).reshape(count, 4, dim)
+
+    points = added[:, 3] / 0.2
+    shares = np.linalg.norm(points, axis=1) ** dim
+
+    assert np.all(added[:, :3] == 0)
+    assert shares.max() <= 1
+    # Uniform numbers have mean 1/2 and variance 1/12, their squares mean 1/3 and variance 4/45; a coordinate has variance 1 / (dim + 2).
+    assert shares.mean() == pytest.approx(1 / 2, abs=4 * (1 / 12 / count) ** 0.5)
+    assert (shares**2).mean() == pytest.approx(1 / 3, abs=4 * (4 / 45 / count) ** 0.5)
+    assert points.mean(axis=0) == pytest.approx(np.zeros(dim), abs=4 * (1 / (dim + 2) / count) ** 0.5)
+
+
+def test_noise_depends_on_seed_and_step_alone():
+    table = spec.NormalizedGd(noise=0.2, noise_every=1)
+
+    first, again, other = (noise_of([5, 6], table=table, seed=seed) for seed in (0, 0, 1))
+
+    assert np.array_equal(first, again)
+    assert not np.any(first == other)
+    assert not np.any(first[0] == first[1])
+
+
+def test_without_noise_nothing_is_added():
+    assert optimizers.build(spec.NormalizedGd()).shake is None
+    assert optimizers.build(spec.Sgd()).shake is None

@@ -3,8 +3,8 @@
 from msgspec.structs import replace
 
 from runners.panels import train_panels
-from runners.records import BatchSharpnessRecord, DensityRecord, Panel, SharpnessRecord
-from runners.spec import Adam, HeavyBall, Measure, Optimizer, Sgd, Train
+from runners.records import BatchSharpnessRecord, DensityRecord, Panel, SharpnessRecord, StablenessRecord
+from runners.spec import Adam, HeavyBall, Measure, Mse, NormalizedGd, Optimizer, Sgd, Train
 
 DENSITY = Train(measure=Measure(density_every=10))
 
@@ -49,3 +49,24 @@ def test_with_momentum_the_panel_of_batch_sharpness_reads_out_that_along_the_upd
     assert notes(HeavyBall()) == ["ratio_of_means", "momentum_batch_sharpness"]
     assert notes(Sgd()) == ["ratio_of_means"]
     assert {*notes(HeavyBall())} <= {*BatchSharpnessRecord.__struct_fields__}
+
+
+def test_a_single_steps_ratio_is_no_edge_where_pairs_of_steps_stand_at_it():
+    def edge_of(spec: Train) -> object:
+        panels = train_panels(spec, formula="f", preconditioned=False, per_output=False, has_test=False, layers=[], num_params=9)
+        return panels[1].edge
+
+    assert edge_of(Train()) is not None
+    assert edge_of(Train(optimizer=NormalizedGd())) is None
+    assert edge_of(Train(objective=Mse(transform="sqrt"))) is None
+
+
+def test_pairs_of_steps_are_shown_by_their_harmonic_mean_against_two_and_no_plain_mean():
+    spec = Train(measure=Measure(sharpness_every=0, ntk_every=0, stableness_every=10))
+    panels = train_panels(spec, formula=None, preconditioned=False, per_output=False, has_test=False, layers=[], num_params=9)
+
+    pairs = panels[-1]
+
+    assert [curve.field for curve in pairs.series] == ["harmonic_mean", "effective_harmonic_mean"]
+    assert [curve.field for curve in pairs.references] == ["threshold"]
+    assert {curve.field for curve in (*pairs.series, *pairs.references, *pairs.notes)} <= {*StablenessRecord.__struct_fields__}

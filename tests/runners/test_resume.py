@@ -14,7 +14,7 @@ from msgspec import structs
 from runners import run_folder, spec_file
 from runners.__main__ import open_session
 from runners.control import Requests, Signals
-from runners.gauges import GAUGES
+from runners.gauges.gauges import GAUGES
 from runners.log_writer import LogWriter
 from runners.records import SERIES_KINDS
 from runners.spec import (
@@ -51,7 +51,7 @@ OPTIMIZERS = {
     "adam": Adam(lr=0.003, batch_size=32),
     "adamw": AdamW(lr=0.003),
     "rmsprop": RmsProp(lr=0.001, batch_size=32),
-    "normalized gradient descent": NormalizedGd(lr=0.02, batch_size=32),
+    "normalized gradient descent": NormalizedGd(lr=0.02, batch_size=32, noise=0.01, noise_every=3),
     "sign descent": SignDescent(lr=0.001),
     "sam": Sam(lr=0.2, batch_size=32),
     "muon": Muon(lr=0.01, batch_size=32),

@@ -107,7 +107,10 @@ def test_the_home_folder_is_expanded_and_nothing_else(read, monkeypatch):
             'optimizer.lr.kind = "cosin": expected "warmup", "cosine", "piecewise" or "edge". Did you mean \'cosine\'?',
         ),
         ("[optimizer]\nlr = {peak = 1}", 'optimizer.lr.kind is missing: expected "warmup", "cosine", "piecewise" or "edge".'),
-        ('runner = "trian"', 'runner = "trian": expected "train", "linear-model", "quadratic-model" or "flow". Did you mean \'train\'?'),
+        (
+            'runner = "trian"',
+            'runner = "trian": expected "train", "linear-model", "quadratic-model", "flow" or "function". Did you mean \'train\'?',
+        ),
         # wrong types
         ('[run]\nsteps = "many"', 'run.steps = "many": expected an integer >= 1.'),
         ("[run]\nsteps = 1.5", "run.steps = 1.5: expected an integer >= 1."),
@@ -238,6 +241,36 @@ def test_the_home_folder_is_expanded_and_nothing_else(read, monkeypatch):
         (
             '[objective]\nname = "mse"\nweight_decay = 0.1\n[measure]\nmean_square_every = 5',
             "measure.mean_square_every = 5: the edge is known for plain SGD without weight decay only. Set it to 0.",
+        ),
+        (
+            '[objective]\ntransform = "sqrt"\n[measure]\nmean_square_every = 5',
+            "measure.mean_square_every = 5: the edge is known for plain SGD without weight decay only. Set it to 0.",
+        ),
+        (
+            '[objective]\ntransform = "sqrt"\n[optimizer]\nname = "adam"',
+            'objective.transform = "sqrt": it is for plain gradient descent with the full batch, not adam. Set optimizer.name = "sgd".',
+        ),
+        (
+            '[objective]\ntransform = "sqrt"\n[optimizer]\nbatch_size = 8',
+            'objective.transform = "sqrt": it is for plain gradient descent with the full batch, not 8 examples. '
+            'Set optimizer.batch_size = "full".',
+        ),
+        (
+            "[objective]\nminimum = 0.5",
+            'objective.minimum = 0.5: it counts with objective.transform = "sqrt" only. Remove it.',
+        ),
+        (
+            '[optimizer]\nname = "adam"\n[measure]\nstableness_every = 5',
+            "measure.stableness_every = 5: it is for gradient descent and normalized_gd with the full batch, not adam. Set it to 0.",
+        ),
+        (
+            "[optimizer]\nbatch_size = 8\n[measure]\nstableness_every = 5",
+            "measure.stableness_every = 5: it is for gradient descent and normalized_gd with the full batch, not 8 examples. Set it to 0.",
+        ),
+        (
+            "[measure]\nstableness_every = 5\nnum_examples = 8",
+            "measure.stableness_every = 5: it is for gradient descent and normalized_gd with the full batch, of which "
+            'measure.num_examples = 8 are not all. Set measure.num_examples = "all".',
         ),
         (
             '[optimizer]\nlr = {kind = "cosine", peak = 1, steps = 3, warmup_steps = 3}',

@@ -125,6 +125,43 @@ def test_without_a_gradient_there_is_no_threshold_that_depends_on_it(table, grad
     assert thresholds.threshold(table, 0.1, grad_norm=grad_norm) is None
 
 
+@pytest.mark.parametrize("excess", [None, 0.0, -1.0])
+def test_where_the_loss_exceeds_its_minimum_by_nothing_its_root_has_no_threshold(excess):
+    assert thresholds.threshold(spec.Sgd(), 0.1, transform="sqrt", excess=excess) is None
+
+
+def test_only_plain_gradient_descent_has_a_threshold_on_the_root_of_the_loss():
+    assert thresholds.threshold(spec.HeavyBall(), 0.1, transform="sqrt", excess=1.0) is None
+    assert thresholds.formula(spec.HeavyBall(), "sqrt") is None
+    assert thresholds.moves(spec.Sgd(), "sqrt")
+    assert not thresholds.moves(spec.Sgd())
+
+
+@pytest.mark.parametrize("excess", [1e-9, 0.3, 40.0])
+@pytest.mark.parametrize("lr", RATES)
+def test_the_threshold_of_the_root_is_two_over_the_learning_rate_that_it_comes_to(lr, excess):
+    effective = lr / (2 * excess**0.5)
+
+    found = thresholds.threshold(spec.Sgd(), lr, transform="sqrt", excess=excess)
+
+    assert found == pytest.approx(2 / effective, rel=1e-14)
+    formula = thresholds.formula(spec.Sgd(), "sqrt").replace("4sqrt(L-L_min)", "4*sqrt(L-L_min)")
+    assert found == pytest.approx(eval(formula, {"sqrt": np.sqrt, "L": excess + 2, "L_min": 2, "lr": lr}), rel=1e-6)
+
+
+def test_on_a_quadratic_in_one_direction_the_ratios_of_two_steps_on_the_root_have_the_harmonic_mean_one():
+    lr, s, x = 0.3, 7.0, 0.05
+
+    ratios = []
+    for _ in range(2):
+        excess = s * x**2 / 2
+        ratios.append(s / thresholds.threshold(spec.Sgd(), lr, transform="sqrt", excess=excess))
+        x -= lr * s * x / (2 * excess**0.5)
+
+    assert 2 / sum(1 / ratio for ratio in ratios) == pytest.approx(1, rel=1e-12)
+    assert ratios[0] != pytest.approx(ratios[1], rel=0.1)
+
+
 @pytest.mark.parametrize("table", [spec.SignDescent(), spec.Muon()])
 def test_an_edge_in_another_norm_is_no_threshold_of_the_sharpness(table):
     assert thresholds.threshold(table, 0.1, grad_norm=1.0) is None

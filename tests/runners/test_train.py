@@ -68,6 +68,36 @@ def small():
     return run(SMALL)
 
 
+def linear(**objective):
+    """Twelve steps of gradient descent with a linear model, in float64."""
+    precise = Run(steps=12, precision="float64")
+    return replace(SMALL, model=Linear(), objective=Mse(**objective), optimizer=Sgd(lr=0.3), measure=UNMEASURED, run=precise)
+
+
+@pytest.mark.parametrize("minimum", [0.0, 0.05])
+def test_the_root_of_the_loss_is_descended_and_the_loss_itself_logged(minimum):
+    with jax.enable_x64(True):
+        spec = linear(transform="sqrt", minimum=minimum)
+        runner, records = run(spec)
+        x, y = np.asarray(runner._data.x).reshape(60, -1), np.eye(10)[runner._data.y]
+        kernel = np.asarray(TrainRunner(spec)._model.params["layer_0"]["kernel"])
+
+    for record in of(StepRecord, records):
+        residual = x @ kernel - y
+        loss, gradient = 0.5 * np.sum(residual**2) / 60, x.T @ residual / 60
+        assert (record.loss, record.lr) == pytest.approx((loss, 0.3), rel=1e-12)
+        assert record.grad_norm == pytest.approx(np.linalg.norm(gradient), rel=1e-12)
+        kernel = kernel - 0.3 * gradient / (2 * math.sqrt(loss - minimum))
+
+
+def test_a_loss_below_its_stated_minimum_ends_the_run_and_says_so():
+    with jax.enable_x64(True):
+        runner, records = run(linear(transform="sqrt", minimum=100.0))
+
+    assert len(of(StepRecord, records)) == 1
+    assert "below objective.minimum = 100: " in runner.diverged
+
+
 def test_each_update_is_that_of_a_plain_loop_in_float64():
     with jax.enable_x64(True):
         spec = replace(SMALL, model=Linear(bias=True), measure=UNMEASURED, run=Run(steps=12, precision="float64"))
@@ -204,6 +234,15 @@ def test_a_followed_sharpness_is_held_against_the_edge_that_its_own_gradient_set
 
     norms = {record.step: record.grad_norm for record in of(StepRecord, records)}
     assert all(record.threshold == pytest.approx(2 * norms[record.step] / 0.01, rel=1e-5) for record in of(SharpnessRecord, records)[:-1])
+
+
+def test_a_followed_sharpness_of_descent_on_the_root_is_held_against_the_edge_that_its_own_loss_sets():
+    spec = replace(SMALL, objective=Mse(transform="sqrt"), measure=FOLLOWED, run=Run(steps=4))
+
+    records = run(spec)[1]
+
+    roots = {record.step: math.sqrt(record.loss) for record in of(StepRecord, records)}
+    assert all(record.threshold == pytest.approx(4 * roots[record.step] / 0.1, rel=1e-5) for record in of(SharpnessRecord, records)[:-1])
 
 
 def test_following_changes_the_training_by_rounding_alone():
