@@ -77,7 +77,7 @@ def open_session(folder: RunFolder, spec: Spec, *, log: LogWriter, signals: Sign
     from runners import kinds
     from runners.session import Session
 
-    runner = kinds.build(spec)
+    runner = kinds.build(spec, fresh=fresh)
     session = Session(runner, folder, log=log, signals=signals, requests=requests)
     if fresh:
         session.start()

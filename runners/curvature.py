@@ -56,6 +56,7 @@ class Curvature:
         x: Shaped[Array, "examples *input"],
         y: Shaped[Array, "examples *target"],
         preconditioned: bool,
+        fresh: bool = False,
     ) -> None:
         """Compile what the spec asks for.
 
@@ -66,6 +67,8 @@ class Curvature:
             x: All training inputs.
             y: Their labels or targets.
             preconditioned: Whether the optimizer's edge is one of the preconditioned sharpness.
+            fresh: Whether the first measurements are those of step 0 at the model's own parameters, so that they can begin
+                while the rest compiles: a sixth of the time to the first step on `digits-sgd`.
         """
         measure = spec.measure
         self._spec = spec
@@ -93,12 +96,16 @@ class Curvature:
         """What the measurements run."""
         self._news: list[tuple[str, str]] = []
         """Events that a measurement gives rise to, and their messages, until they are told."""
+        self._first_keys: dict[str, Key[Array, ""]] = {}
+        """Of step 0: what was begun is known again by its very arguments."""
         self._measures_sharpness = bool(measure.sharpness_every or measure.gradient_every)
         self.top: Eigenvalues | None = None
         """The sharpness as it was last solved for at the present step; None where it was not."""
         if self._measures_sharpness:
             self.state[UNCONVERGED] = jnp.asarray(np.False_)
             self._sharpness = self._meter("sharpness", sharpness.hessian(self._problem), model.params, top_k=measure.top_k)
+            if fresh:
+                self._sharpness.begin(model.params, self.state["sharpness"], self._random(0, "sharpness"))
             if preconditioned:
                 operator = sharpness.preconditioned_hessian(self._problem)
                 self._preconditioned = self._meter("preconditioned", operator, model.params, model.params, top_k=1)
@@ -109,6 +116,8 @@ class Curvature:
                 self._smallest = self._meter("smallest", sharpness.negated_hessian(self._problem), model.params, top_k=1)
         if measure.ntk_every:
             self._ntk = self._ntk_meter(model.params)
+            if fresh:
+                self._ntk.begin(model.params, self.state["ntk"], self._random(0, "ntk"))
         self._gauges = gauges.asked(Setting(spec, self._problem, model.params, self._x, self._y, self._num_train))
         for gauge in self._gauges:
             self.programs += gauge.programs
@@ -286,9 +295,13 @@ class Curvature:
         return dataclasses.replace(other, num_products=num_products, seconds=seconds)
 
     def _random(self, step: int, stream: str) -> Key[Array, ""]:
+        if step == 0 and stream in self._first_keys:
+            return self._first_keys[stream]
         # By numpy, since jax would compile a program for it.
         bits = np.random.SeedSequence((self._spec.run.seed, step, STREAMS.index(stream))).generate_state(2)
         key: Key[Array, ""] = jax.random.wrap_key_data(jnp.asarray(bits))
+        if step == 0:
+            self._first_keys[stream] = key
         return key
 
     def _edge(self, params: PyTree[Array], lr: float) -> tuple[float | None, float]:

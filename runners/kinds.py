@@ -5,8 +5,12 @@ from runners.session import Runner
 from runners.spec import Train
 
 
-def build(spec: Spec) -> Runner:
+def build(spec: Spec, *, fresh: bool = True) -> Runner:
     """The runner of a spec, compiled and ready at step 0.
+
+    Args:
+        spec: What is asked for.
+        fresh: Whether the run begins now, and does not go on from a checkpoint.
 
     Raises:
         EosError: If it cannot be built: parts of the spec do not fit each other, or the data cannot be read.
@@ -20,7 +24,7 @@ def build(spec: Spec) -> Runner:
         case Train():
             from runners.train import TrainRunner
 
-            return TrainRunner(spec)
+            return TrainRunner(spec, fresh=fresh)
         case LinearModel():
             from runners.linear_model import LinearModelRunner
 

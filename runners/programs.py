@@ -1,7 +1,8 @@
 """Compiled programs. Used by whatever runs the same computation again and again: the meters and the training loop."""
 
+import operator
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Generic, TypeVar
 
 import jax
@@ -33,6 +34,13 @@ class Program(Generic[Result]):
         with_one_thread = ThreadPoolExecutor(1, "compile")
         self._compiled = with_one_thread.submit(lowered.compile)
         with_one_thread.shutdown(wait=False)
+        self._begun: tuple[tuple[Any, ...], Future[Result]] | None = None
+
+    def begin(self, *arguments: Any) -> None:
+        """Compute, as soon as it is compiled, what a call with these very arguments will ask for, while the caller goes on."""
+        in_one_thread = ThreadPoolExecutor(1, "begun")
+        self._begun = arguments, in_one_thread.submit(lambda: self._compiled.result()(*arguments))
+        in_one_thread.shutdown(wait=False)
 
     def wait(self) -> None:
         """Return once it is compiled."""
@@ -46,5 +54,8 @@ class Program(Generic[Result]):
 
     def __call__(self, *arguments: Any) -> Result:
         """The function's result."""
+        begun, self._begun = self._begun, None
+        if begun and all(map(operator.is_, jax.tree.leaves(begun[0]), jax.tree.leaves(arguments))):
+            return begun[1].result()
         result: Result = self._compiled.result()(*arguments)
         return result

@@ -286,6 +286,10 @@ def _flow(spec: Flow) -> Iterator[Problem]:
         yield _wrong_value(("optimizer", "batch_size", "kind"), "edge", "a batch size that stays: nothing feeds back on a flow")
     if isinstance(optimizer.lr, EdgeRate):
         yield _wrong_value(("optimizer", "lr", "kind"), "edge", "a learning rate or a schedule: nothing feeds back on a flow")
+    if spec.objective.transform != "none":
+        yield _wrong_value(("objective", "transform"), spec.objective.transform, '"none": the flows known are those of the loss itself')
+    if measure.stableness_every:
+        yield _wrong_value(("measure", "stableness_every"), measure.stableness_every, "0: a flow does not oscillate in pairs of steps")
     if is_central and measure.num_examples != "all":
         yield _wrong_value(("measure", "num_examples"), measure.num_examples, '"all": a central flow is that of the whole loss')
     if not measure.sharpness_every:

@@ -158,13 +158,14 @@ class Loop(NamedTuple):
 class DescentRunner:
     """Updates of a model's parameters under measurement: see `session.Runner` for what the session asks of it."""
 
-    def __init__(self, spec: Descent, *, data: Dataset, model: Model) -> None:
+    def __init__(self, spec: Descent, *, data: Dataset, model: Model, fresh: bool = False) -> None:
         """Compile the updates and the measurements.
 
         Args:
             spec: What is asked for.
             data: Its examples.
             model: What is trained, where it starts.
+            fresh: Whether the run begins now, and does not go on from a checkpoint.
 
         Raises:
             SpecError: If parts of the spec do not fit each other or the data.
@@ -194,6 +195,7 @@ class DescentRunner:
             x=self._x,
             y=self._y,
             preconditioned=self._optimizer.uses_preconditioner,
+            fresh=fresh,
         )
         for program in (*self._curvature.programs, *self._programs()):
             program.wait()
@@ -419,8 +421,12 @@ class DescentRunner:
 class TrainRunner(DescentRunner):
     """A training run."""
 
-    def __init__(self, spec: Train) -> None:
+    def __init__(self, spec: Train, *, fresh: bool = False) -> None:
         """Load the data, build the model, compile the updates.
+
+        Args:
+            spec: What is asked for.
+            fresh: As for `DescentRunner`.
 
         Raises:
             SpecError: If parts of the spec do not fit each other or the data.
@@ -436,7 +442,7 @@ class TrainRunner(DescentRunner):
             seed=_seed(run.init_seed, run.seed),
             dtype=run.precision,
         )
-        super().__init__(spec, data=loaded, model=model)
+        super().__init__(spec, data=loaded, model=model, fresh=fresh)
 
 
 def _standing(record: AnyRecord) -> dict[str, float]:

@@ -90,6 +90,10 @@ class EigenMeter:
         self.start = krylov.no_start(flat.size, top_k, dtype=flat.dtype)
         self.program = Program(self._solve, params, *self._data, self.start, jax.eval_shape(jax.random.key, 0), *further)
 
+    def begin(self, params: Params, start: Start, key: Key[Array, ""]) -> None:
+        """Compute what `measure` will be asked for with these very arguments, while the caller goes on."""
+        self.program.begin(params, *self._data, start, key)
+
     def measure(self, params: Params, start: Start, key: Key[Array, ""], *further: Any) -> tuple[Eigenvalues, Start]:
         """The largest signed eigenvalues at these parameters.
 

@@ -183,6 +183,10 @@ class NtkMeter:
         self.start = krylov.no_start(flat.size, max(self._num_eigenvalues, 1), dtype=flat.dtype)
         self.program = Program(self._measure, params, x, self.start, jax.eval_shape(jax.random.key, 0))
 
+    def begin(self, params: Params, start: Start, key: Key[Array, ""]) -> None:
+        """Compute what `measure` will be asked for with these very arguments, while the caller goes on."""
+        self.program.begin(params, self._x, start, key)
+
     def measure(self, params: Params, start: Start, key: Key[Array, ""]) -> tuple[Ntk, Start]:
         """Trace, eigenvalues and norms of G.
 

@@ -158,6 +158,8 @@ def test_before_its_first_step_a_flow_makes_the_optimizers_own_updates():
         (["optimizer.batch_size=10"], '"full": a central flow is that of the whole loss'),
         (["measure.num_examples=10"], '"all": a central flow is that of the whole loss'),
         (["measure.sharpness_every=0"], "the sharpness says how long a flow's steps may be"),
+        (["objective.transform=sqrt"], '"none": the flows known are those of the loss itself'),
+        (["measure.stableness_every=5"], "a flow does not oscillate in pairs of steps"),
         (["flow.from_step=60"], "flow.from_step = 60: expected less than run.steps = 60"),
         (["optimizer.name=rmsprop", "optimizer.decay=0.1"], "optimizer.decay = 0.1: expected at least 0.5"),
     ],

@@ -49,3 +49,18 @@ def test_a_donated_argument_is_used_up():
     program(given)
 
     assert given.is_deleted()
+
+
+def test_what_was_begun_is_the_result_of_the_first_call_with_its_very_arguments_and_of_no_other():
+    seen = []
+    program = Program(lambda x: jax.pure_callback(lambda x: seen.append(1) or x, x, x) + 1, jnp.zeros(3))
+    begun, equal = jnp.ones(3), jnp.ones(3)
+
+    program.begin(begun)
+    first, second = program(begun), program(begun)
+    program.begin(begun)
+    other = program(equal + 1)
+
+    assert first.tolist() == second.tolist() == [2.0] * 3
+    assert other.tolist() == [3.0] * 3
+    assert len(seen) == 4
