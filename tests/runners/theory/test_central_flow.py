@@ -9,15 +9,16 @@ import pytest
 
 from runners.theory import central_flow, complementarity, gradient_flow
 from runners.theory.central_flow import EDGE, Local
+from tests.runners.measure import dense
 
 LR = 0.05
 DECAY = 0.98
 PROBLEM, VELOCITY = jax.jit(central_flow.problem), jax.jit(central_flow.velocity)
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def double_precision():
-    with jax.enable_x64(True):
+    with dense.double_precision():
         yield
 
 

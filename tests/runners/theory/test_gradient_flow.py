@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 
 from runners.theory import gradient_flow
+from tests.runners.measure import dense
 
 CURVATURES = np.array([-0.3, 0.0, 0.5, 1.0, 4.0])
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def double_precision():
-    with jax.enable_x64(True):
+    with dense.double_precision():
         yield
 
 
