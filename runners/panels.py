@@ -56,6 +56,8 @@ def train_panels(
         panels.append(Panel(title="learning rate", series=(Curve(record="step", field="lr", label="lr"),)))
     if isinstance(spec.optimizer.batch_size, EdgeBatch):
         panels.append(_batch_size())
+    if spec.measure.limiting_flow_every:
+        panels.append(_limiting_flow())
     if spec.measure.stableness_every:
         panels.append(_pairs())
     return tuple(panels)
@@ -217,6 +219,19 @@ def _batch_size() -> Panel:
         scale="log",
         series=(Curve(record="step", field="batch_size", label="batch"),),
         references=(Curve(record="ntk", field="crossover_batch", label="crossover batch"),),
+    )
+
+
+def _limiting_flow() -> Panel:
+    return Panel(
+        title="distance to the limiting flow",
+        scale="log",
+        series=(Curve(record="limiting_flow", field="distance", label="distance"),),
+        error=Curve(record="limiting_flow", field="error", label="error"),
+        notes=(
+            Curve(record="limiting_flow", field="projected_sharpness", label="sharpness below it"),
+            Curve(record="limiting_flow", field="flow_sharpness", label="of the flow"),
+        ),
     )
 
 

@@ -355,6 +355,26 @@ class StablenessRecord(Record, frozen=True, kw_only=True, tag="stableness"):
     seconds: float
 
 
+class LimitingFlowRecord(Record, frozen=True, kw_only=True, tag="limiting_flow"):
+    """How far the parameters' projection on the manifold of minima is from the limiting flow that began at their first projection."""
+
+    distance: Number
+    """|Phi(x) - X|: Phi(x) is where gradient flow from the parameters x ends, X the limiting flow after the time lr^2 x steps."""
+    error: Number
+    """Estimated error of distance: what is left to the manifold, and what the flow takes in half as many steps differs by, added up."""
+    offset: Number
+    """|x - Phi(x)|."""
+    projected_sharpness: Number
+    """Largest eigenvalue of the Hessian at Phi(x)."""
+    flow_sharpness: Number
+    """And at X."""
+    converged: bool
+    """Whether the projection came to the manifold."""
+    num_examples: int
+    method: str
+    seconds: float
+
+
 class NtkRecord(Record, frozen=True, kw_only=True, tag="ntk"):
     """Trace of the empirical NTK (of the Gauss-Newton matrix of the loss) and the noise kernel norm K."""
 
@@ -445,6 +465,7 @@ AnyMeasurement: TypeAlias = (
     | BatchSharpnessRecord
     | MeanSquareRecord
     | StablenessRecord
+    | LimitingFlowRecord
     | NtkRecord
 )
 AnyRecord: TypeAlias = Header | StepRecord | FlowRecord | AnyMeasurement | MetricsRecord | EventRecord | EndRecord
@@ -460,6 +481,7 @@ SERIES_KINDS = (
     "batch_sharpness",
     "mean_square",
     "stableness",
+    "limiting_flow",
     "ntk",
     "metrics",
 )

@@ -432,6 +432,8 @@ class Measure(Table, frozen=True):
     """How stable two updates in a row are; for gradient descent, normalised or not, on the loss or its root, with the full batch."""
     stableness_points: Annotated[int, Meta(ge=2)] = 5
     """Points on the way of an update at which the sharpness is measured, its ends included."""
+    limiting_flow_every: CountOrNever = 0
+    """How near normalised gradient descent, or gradient descent on the root of the loss, is to its limiting flow; for few parameters."""
     max_hvps: Annotated[int, Meta(ge=2)] = 300
     """Hessian-vector products after which a measurement gives up and says `converged: false`."""
     num_examples: PositiveInt | Literal["all"] = "all"

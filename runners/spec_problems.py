@@ -259,6 +259,7 @@ def of_spec(spec: Spec) -> Iterator[Problem]:
         yield from _feedback(spec)
         yield from _transform(spec)
         yield from _stableness(spec)
+        yield from _limiting_flow(spec)
         if spec.measure.follows and (reason := _why_not_followed(spec)):
             key, message = reason
             yield Problem((("measure", "solve_every"), key), f"measure.solve_every = {spec.measure.solve_every}: {message}. Set it to 1.")
@@ -447,6 +448,24 @@ def _stableness(spec: Descent) -> Iterator[Problem]:
     if measure.num_examples != "all":
         told = f'{message}, of which measure.num_examples = {measure.num_examples} are not all. Set measure.num_examples = "all".'
         yield Problem((every, ("measure", "num_examples")), told)
+
+
+def _limiting_flow(spec: Descent) -> Iterator[Problem]:
+    measure, every = spec.measure, ("measure", "limiting_flow_every")
+    if not measure.limiting_flow_every:
+        return
+    asked = f"measure.limiting_flow_every = {measure.limiting_flow_every}"
+    if not isinstance(spec.optimizer, NormalizedGd) and spec.objective.transform != "sqrt":
+        message = f'{asked}: it is for optimizer.name = "normalized_gd" and objective.transform = "sqrt". Set it to 0.'
+        yield Problem((every, ("optimizer", "name")), message)
+    if spec.optimizer.drawn != "full" or measure.num_examples != "all":
+        yield Problem((every, ("optimizer", "batch_size")), f"{asked}: expected all examples in each step and measurement. Set it to 0.")
+    if not isinstance(spec.optimizer.lr, int | float):
+        yield Problem(
+            (every, ("optimizer", "lr")), f"{asked}: expected one learning rate, on whose square the flow's time goes. Set it to 0."
+        )
+    if spec.run.precision != "float64":
+        yield Problem((every, ("run", "precision")), f'{asked}: expected run.precision = "float64", as distances are small. Set it to 0.')
 
 
 def _called(optimizer: Optimizer) -> str:

@@ -30,10 +30,11 @@ def compare_flow(
     as_json: Json = False,
     runs_dir: RunsDir = None,
 ) -> None:
-    """Make the flows of a training run, and show loss and sharpness of all.
+    """Set a training run beside its flows.
 
-    The gradient flow and, for gradient descent and RMSProp with the full batch, the central flow begin at the run's own
-    first parameters and go as far. They are runs of their own; those that are there already are taken as they are.
+    Shows loss and sharpness of all. The gradient flow and, for gradient descent and RMSProp with the full batch, the
+    central flow begin at the run's own first parameters and go as far. They are runs of their own; those that are there
+    already are taken as they are.
     """
     import msgspec
 

@@ -4,6 +4,7 @@ from runners.gauges.batches import BatchSharpnessGauge, MeanSquareGauge
 from runners.gauges.eigenvalues import GaussNewtonGauge, LayersGauge
 from runners.gauges.gauge import Gauge, Setting
 from runners.gauges.gradient import GradientGauge
+from runners.gauges.limiting_flow import LimitingFlowGauge
 from runners.gauges.spectrum import DensityGauge, HessianTraceGauge
 from runners.gauges.stableness import StablenessGauge
 
@@ -16,6 +17,7 @@ GAUGES: tuple[type[Gauge], ...] = (
     BatchSharpnessGauge,
     MeanSquareGauge,
     StablenessGauge,
+    LimitingFlowGauge,
 )
 
 

@@ -16,6 +16,7 @@ from runners import models, objectives, optimizers
 from runners.__main__ import open_session
 from runners.control import Requests, Signals
 from runners.gauges.gauges import GAUGES
+from runners.gauges.limiting_flow import LimitingFlowGauge
 from runners.log_writer import LogWriter
 from runners.measure import operators
 from runners.measure.batch_sharpness import batch_sharpness
@@ -28,12 +29,14 @@ from runners.programs import Program
 from runners.records import SERIES_KINDS
 from runners.run_folder import RunFolder
 from runners.spec import Adam, Gaussian, Measure, Mlp, Run, Sgd, Train
-from runners.train import Loop
+from runners.train import Loop, State
 from tests.runners.measure import dense
 
 COUNT = 4
 EVERYTHING = Measure(
-    **{f"{name}_every": 3 for name in ("sharpness", "ntk", "evaluate", *(gauge.name for gauge in GAUGES))},
+    **{
+        f"{name}_every": 3 for name in ("sharpness", "ntk", "evaluate", *(gauge.name for gauge in GAUGES if gauge is not LimitingFlowGauge))
+    },
     verify_every=0,
     top_k=2,
     smallest=True,
@@ -121,7 +124,7 @@ def computations():
         return (lambda params, x, key: meter._measure(params, x, meter.start, key)), params, x, key
 
     def update(params, x, y):
-        return loop._update(params, loop.optimizer.transformation.init(params), x, y, 0)
+        return loop._update(State(params, loop.optimizer.transformation.init(params), followed=None, lr=None), x, y, 0)
 
     return {
         "hessian": (lambda params, x, y, v: operators.hessian(whole, params, x=x, y=y)[1](v), params, x, y, v),
@@ -240,7 +243,7 @@ def test_the_number_of_devices_shows_in_no_quantity(both):
     one, several = both
 
     compared = [line for name in SPECS for line in measured(one / name)]
-    assert {line["kind"] for line in compared} == {*SERIES_KINDS} - {"flow"}
+    assert {line["kind"] for line in compared} == {*SERIES_KINDS} - {"flow", "limiting_flow"}
     assert {line["method"] for line in compared if line["kind"] == "ntk"} == {"exact, by layer", "hutchinson per example, by layer"}
     for name in SPECS:
         close(measured(several / name), measured(one / name))

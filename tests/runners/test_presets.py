@@ -62,6 +62,7 @@ def test_a_small_batch_stays_below_two_over_lr_with_k_near_its_edge():
     assert all(0.35 <= value <= 0.6 for value in kernel)
 
 
+@pytest.mark.slow
 def test_feedback_holds_k_at_its_target_from_a_learning_rate_that_is_far_too_small():
     records = run("digits-edge", steps=600, sharpness_every=25, ntk_every=25)
 

@@ -223,6 +223,14 @@ def test_the_home_folder_is_expanded_and_nothing_else(read, monkeypatch):
             )
         ),
         (
+            "[measure]\nlimiting_flow_every = 5",
+            'measure.limiting_flow_every = 5: it is for optimizer.name = "normalized_gd" and objective.transform = "sqrt". Set it to 0.',
+        ),
+        (
+            '[optimizer]\nname = "normalized_gd"\n[measure]\nlimiting_flow_every = 5',
+            'measure.limiting_flow_every = 5: expected run.precision = "float64", as distances are small. Set it to 0.',
+        ),
+        (
             "[optimizer]\nbatch_size = 8\n[measure]\nsharpness_every = 1\nsolve_every = 9",
             "measure.solve_every = 9: the sharpness is followed in the update, whose gradient has to be that of all examples. Set it to 1.",
         ),

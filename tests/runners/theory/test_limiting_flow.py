@@ -17,6 +17,10 @@ def float64():
         yield
 
 
+project = jax.jit(limiting_flow.project, static_argnums=0)
+advance = jax.jit(limiting_flow.advance, static_argnums=(0, 1), static_argnames="steps")
+
+
 def valley(w):
     """(1 + x^2) y^2: its minima are y = 0, where lambda_1 = 2 (1 + x^2)."""
     return (1 + w[0] ** 2) * w[1] ** 2
@@ -41,16 +45,16 @@ def miss(loss, kind, x, *, lr, duration, factor=1.0):
         return x - lr * gradient / jnp.linalg.norm(gradient)
 
     end = jax.lax.fori_loop(0, jnp.round(duration / lr**2).astype(int), step, x)
-    start = limiting_flow.project(loss, x).point
+    start = project(loss, x).point
     flow = limiting_flow.advance(loss, kind, start, duration=factor * duration, steps=16).point
-    return jnp.linalg.norm(limiting_flow.project(loss, end).point - flow)
+    return jnp.linalg.norm(project(loss, end).point - flow)
 
 
 @pytest.mark.parametrize("start", [(2.0, 0.3), (0.5, -0.6), (-1.0, 0.2)])
 def test_gradient_flow_in_the_valley_ends_where_its_invariant_says(start):
     x, y = start
 
-    found = limiting_flow.project(valley, jnp.array(start))
+    found = project(valley, jnp.array(start))
 
     # dx/dy = x y / (1 + x^2), so log x + x^2 / 2 - y^2 / 2 stays; classical Runge-Kutta in steps of 0.1 is off by some 0.1^4 of it.
     end = float(found.point[0])
@@ -60,7 +64,7 @@ def test_gradient_flow_in_the_valley_ends_where_its_invariant_says(start):
 
 
 def test_a_point_of_the_manifold_stays_where_it_is():
-    found = limiting_flow.project(valley, jnp.array([2.0, 0.0]))
+    found = project(valley, jnp.array([2.0, 0.0]))
 
     assert found.point.tolist() == [2.0, 0.0]
     assert int(found.steps) == 0
@@ -71,41 +75,40 @@ def test_on_a_quadratic_the_projection_drops_what_is_curved():
     hessian = basis @ np.diag([3.0, 0.5, 0.0, 0.0]) @ basis.T
     x = np.arange(1.0, 5.0)
 
-    found = limiting_flow.project(lambda x: 0.5 * x @ hessian @ x, jnp.array(x))
+    found = project(lambda x: 0.5 * x @ hessian @ x, jnp.array(x))
 
     assert np.asarray(found.point) == pytest.approx(basis[:, 2:] @ (basis[:, 2:].T @ x), abs=1e-9)
 
 
 def test_the_flow_of_the_root_shrinks_the_valley_s_coordinate_exponentially():
-    found = limiting_flow.advance(valley, "sqrt", jnp.array([2.0, 0.0]), duration=2.0, steps=16).point
+    found = advance(valley, "sqrt", jnp.array([2.0, 0.0]), duration=2.0, steps=16).point
 
     # d lambda_1 / dx = 4 x, so dx/dtau = -x / 2; sixteen steps of 1/8 leave a relative error of 2 (1/16)^5 / 120 each.
     assert float(found[0]) == pytest.approx(2 * math.exp(-1), rel=16 * 2 * (1 / 16) ** 5 / 120)
 
 
 def test_the_normalized_flow_has_the_valley_s_invariant():
-    found = limiting_flow.advance(valley, "normalized", jnp.array([2.0, 0.0]), duration=2.0, steps=16).point
+    found = advance(valley, "normalized", jnp.array([2.0, 0.0]), duration=2.0, steps=16).point
 
     # dx/dtau = -x / (2 (1 + x^2)), so log x + x^2 / 2 falls by tau / 2.
     x = float(found[0])
     assert math.log(x) + x**2 / 2 == pytest.approx(math.log(2) + 2 - 1, abs=1e-6)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_velocity_is_minus_the_projected_gradient_of_the_top_eigenvalue(kind):
-    x = limiting_flow.project(net, jnp.array(np.random.default_rng(1).standard_normal(18))).point
-    values, vectors = np.linalg.eigh(jax.hessian(net)(x))
-    flat = vectors[:, :13]
-
+def test_the_velocity_is_minus_the_projected_gradient_of_the_top_eigenvalue():
+    x = project(net, jnp.array(np.random.default_rng(1).standard_normal(18))).point
     hessian = jax.jit(jax.hessian(net))
+    values, vectors = np.linalg.eigh(hessian(x))
+    flat = vectors[:, :13]
 
     def top(x):
         return np.linalg.eigvalsh(hessian(x))[-1]
 
     slopes = np.array([(top(x + 1e-5 * d) - top(x - 1e-5 * d)) / 2e-5 for d in flat.T])
-    expected = -flat @ slopes / (4 * values[-1] if kind == "normalized" else 8)
+    found = {kind: np.asarray(jax.jit(limiting_flow.velocity, static_argnums=(0, 1))(net, kind, x)) for kind in KINDS}
     # Central differences of 1e-5: 1e-10 of the third derivative, and rounding of the eigenvalue over 1e-5.
-    assert np.asarray(limiting_flow.velocity(net, kind, x)) == pytest.approx(expected, abs=1e-7 * values[-1])
+    assert found["normalized"] == pytest.approx(-flat @ slopes / (4 * values[-1]), abs=1e-7 * values[-1])
+    assert found["sqrt"] == pytest.approx(-flat @ slopes / 8, abs=1e-7 * values[-1])
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -124,7 +127,7 @@ def test_in_the_valley_the_algorithm_tracks_its_flow_the_closer_the_smaller_its_
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_on_a_net_the_algorithm_tracks_its_flow_and_no_other_constant_would_do(kind):
-    start = limiting_flow.project(net, jnp.array(np.random.default_rng(1).standard_normal(18))).point
+    start = project(net, jnp.array(np.random.default_rng(1).standard_normal(18))).point
     values, vectors = jnp.linalg.eigh(jax.hessian(net)(start))
     noise = jnp.array(np.random.default_rng(2).standard_normal(18))
     top = vectors[:, -1] + 1e-3 * noise / jnp.linalg.norm(noise)
