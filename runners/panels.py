@@ -229,8 +229,8 @@ def _limiting_flow() -> Panel:
         series=(Curve(record="limiting_flow", field="distance", label="distance"),),
         error=Curve(record="limiting_flow", field="error", label="error"),
         notes=(
-            Curve(record="limiting_flow", field="projected_sharpness", label="sharpness below it"),
-            Curve(record="limiting_flow", field="flow_sharpness", label="of the flow"),
+            Curve(record="limiting_flow", field="projected_sharpness", label="sharpness at the projection"),
+            Curve(record="limiting_flow", field="flow_sharpness", label="sharpness of the flow"),
         ),
     )
 

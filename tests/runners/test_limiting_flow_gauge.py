@@ -80,6 +80,7 @@ def test_the_distance_is_that_of_the_closed_forms(kind):
         assert record.converged
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_from_a_checkpoint_measures_the_same(tmp_path):
     whole = [record for record in records(kinds.build(spec("sqrt"))) if isinstance(record, LimitingFlowRecord)]
     first = kinds.build(spec("sqrt"))

@@ -57,8 +57,8 @@ OPTIMIZERS = {
     "sam": Sam(lr=0.2, batch_size=32),
     "muon": Muon(lr=0.01, batch_size=32),
 }
-
-
+OFTEN = ("gradient descent", "sgd", "feedback", "heavy ball", "adam")
+"""What each run of the suite tries; the others differ from these in their chain alone."""
 SHARPNESS = Measure(sharpness_every=6, ntk_every=0, evaluate_every=20)
 MEASURED = {
     "gradient descent": structs.replace(SHARPNESS, sharpness_every=1, solve_every=7),
@@ -161,7 +161,7 @@ def cut_off_after(folder, records, whole):
     assert len(kept) == records
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("name", [name if name in OFTEN else pytest.param(name, marks=pytest.mark.slow) for name in OPTIMIZERS])
 def test_a_run_that_was_cut_off_resumes_bit_for_bit(tmp_path, name):
     asked = spec(OPTIMIZERS[name], measure=MEASURED.get(name, Measure(sharpness_every=0, ntk_every=0, evaluate_every=20)))
     whole, cut_off = make(tmp_path, "whole", asked), make(tmp_path, "cut-off", asked)
