@@ -2,7 +2,7 @@
 
 import pytest
 
-from eos_tui.claims.gd_edge import CLAIM, LR
+from eos_tui.claims.gd_edge import CENTRAL, CLAIM, GRADIENT, LR, SMALL
 from eos_tui.claims.statements import rows
 from tests.eos_tui.evidences import evidence
 
@@ -28,8 +28,21 @@ def run(name):
     return evidence(name, steps=300 if name == "cross-entropy" else 900, every=5, sharpness=values, step={"loss": loss})
 
 
+def beside(name):
+    """Gradient descent at its edge of 5 from step 100 on, the gradient flow beyond it, and the central flow with the oscillation's part."""
+
+    def sharpness(step):
+        return 3 + step / 50 if name == GRADIENT else min(3 + step / 50, 5.05 if name == SMALL else 5.0)
+
+    values = {"sharpness": {"value": sharpness, "ratio": lambda step: sharpness(step) / 5, "error": 0.01}}
+    values["step"] = {"loss": 0.2 if name == SMALL else 0.15}
+    if name == CENTRAL:
+        values["flow"] = {"averaged_loss": 0.21}
+    return evidence(name, steps=600, every=5, **values)
+
+
 def world():
-    return {name: run(name) for name in LR}
+    return {name: run(name) for name in LR} | {name: beside(name) for name in (SMALL, GRADIENT, CENTRAL)}
 
 
 def changed(name, key, value):
@@ -61,6 +74,11 @@ def test_where_every_number_is_as_stated_every_statement_holds():
         ("sam", ("sharpness", "value"), 10.0, "SAM keeps the sharpness below"),
         ("rmsprop", ("sharpness", "value"), lambda step: 20.0 - step / 100, "At their edge Adam and RMSProp"),
         ("cross-entropy", ("sharpness", "ratio"), 1.1, "With cross-entropy the sharpness falls"),
+        (GRADIENT, ("sharpness", "value"), 6.0, "Up to the edge gradient descent is gradient flow"),
+        (GRADIENT, ("sharpness", "ratio"), lambda step: min(step / 100, 1.2), "But gradient flow goes on sharpening"),
+        (CENTRAL, ("flow", "averaged_loss"), lambda step: 0.2 if step < 500 else 0.15, "At the edge the central flow predicts"),
+        (CENTRAL, ("step", "loss"), 0.2, "Of this the oscillation makes a part"),
+        (CENTRAL, ("sharpness", "value"), 8.0, "And its sharpness is gradient descent's average"),
     ],
 )  # fmt: skip
 def test_a_number_that_is_not_as_stated_refutes_the_statement_about_it(name, key, value, words):
