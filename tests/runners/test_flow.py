@@ -101,6 +101,7 @@ def test_a_flow_begins_where_the_run_begins_that_it_stands_beside(at_edge):
     assert of(StepRecord, at_edge[0])[0].loss == pytest.approx(first.loss, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_a_central_flow_stays_at_the_edge_and_predicts_more_loss_on_average(at_edge):
     before, _, after, _ = at_edge
     records = [*before, *after]
@@ -117,7 +118,8 @@ def test_a_central_flow_stays_at_the_edge_and_predicts_more_loss_on_average(at_e
     assert all(later.loss <= earlier.loss for earlier, later in itertools.pairwise(steps))
 
 
-@pytest.mark.parametrize("is_new", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("is_new", [False, True])
 def test_a_resumed_central_flow_goes_on_bit_for_bit(at_edge, is_new):
     _, state, after, runner = at_edge
     runner = built(AT_EDGE) if is_new else runner
