@@ -62,6 +62,7 @@ def _run(folder: RunFolder, spec: Spec, signals: Signals) -> str:
         try:
             with environment.without_garbage_collection():
                 environment.prepare(spec.run.precision)
+                _keep_programs()
                 session = open_session(folder, spec, log=log, signals=signals, requests=requests, fresh=fresh)
             return session.run().status
         except Exception as error:
@@ -69,6 +70,12 @@ def _run(folder: RunFolder, spec: Spec, signals: Signals) -> str:
             reason = str(error) if isinstance(error, EosError) else f"{type(error).__name__}: {error} (traceback in {folder.output.name})"
             (session.end if session else partial(_end, log))("failed", reason)
             return "failed"
+
+
+def _keep_programs() -> None:
+    from runners import kept_programs
+
+    kept_programs.keep_in(environment.compilation_cache() / "programs")
 
 
 def open_session(folder: RunFolder, spec: Spec, *, log: LogWriter, signals: Signals, requests: Requests, fresh: bool) -> "Session":

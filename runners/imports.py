@@ -36,6 +36,14 @@ def find(target: str, *, key: str, base: Path | None = None) -> None:
         )
 
 
+_loaded: set[str] = set()
+
+
+def has_loaded() -> bool:
+    """Whether any users' code has been imported by this process."""
+    return bool(_loaded)
+
+
 def load(target: str, *, key: str) -> Callable[..., Any]:
     """The function or class that `target` names, imported; the working folder joins the end of the module path.
 
@@ -47,6 +55,7 @@ def load(target: str, *, key: str) -> Callable[..., Any]:
         SpecError: If there is no such module or attribute, its import raises, or it cannot be called.
     """
     find(target, key=key)
+    _loaded.add(target)
     name, _, attribute = target.partition(":")
     if str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))

@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 
 import jax
 
-from runners import devices
+from runners import devices, kept_programs
 
 Result = TypeVar("Result")
 
@@ -21,16 +21,21 @@ class Program(Generic[Result]):
     """
 
     def __init__(self, function: Callable[..., Result], *arguments: Any, donate: tuple[int, ...] = ()) -> None:
-        """Trace here and now, and start to compile.
+        """Trace here and now, unless an earlier start has done so, and start to compile.
 
         Args:
             function: What to compile.
             arguments: Pytrees of arrays or of their shapes.
             donate: Numbers of the arguments whose memory the results may take.
         """
-        whole = devices.everywhere()
-        jitted = jax.jit(function, in_shardings=whole, out_shardings=whole, donate_argnums=donate)
-        lowered = jitted.lower(*arguments)
+        self._results: jax.tree_util.PyTreeDef | None = None
+        """Structure of the results, where arguments and results are leaves alone."""
+        kept = kept_programs.lowered(function, arguments, donate=donate)
+        if kept:
+            lowered, self._results = kept
+        else:
+            whole = devices.everywhere()
+            lowered = jax.jit(function, in_shardings=whole, out_shardings=whole, donate_argnums=donate).lower(*arguments)
         with_one_thread = ThreadPoolExecutor(1, "compile")
         self._compiled = with_one_thread.submit(lowered.compile)
         with_one_thread.shutdown(wait=False)
@@ -39,7 +44,7 @@ class Program(Generic[Result]):
     def begin(self, *arguments: Any) -> None:
         """Compute, as soon as it is compiled, what a call with these very arguments will ask for, while the caller goes on."""
         in_one_thread = ThreadPoolExecutor(1, "begun")
-        self._begun = arguments, in_one_thread.submit(lambda: self._compiled.result()(*arguments))
+        self._begun = arguments, in_one_thread.submit(self._run, arguments)
         in_one_thread.shutdown(wait=False)
 
     def wait(self) -> None:
@@ -57,5 +62,12 @@ class Program(Generic[Result]):
         begun, self._begun = self._begun, None
         if begun and all(map(operator.is_, jax.tree.leaves(begun[0]), jax.tree.leaves(arguments))):
             return begun[1].result()
-        result: Result = self._compiled.result()(*arguments)
+        return self._run(arguments)
+
+    def _run(self, arguments: tuple[Any, ...]) -> Result:
+        compiled = self._compiled.result()
+        if self._results is None:
+            whole: Result = compiled(*arguments)
+            return whole
+        result: Result = jax.tree.unflatten(self._results, compiled(*jax.tree.leaves(arguments)))
         return result

@@ -21,7 +21,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, Key, PyTree, Shaped
 from msgspec import UNSET
 
-from runners import control_law, data, devices, environment, models, objectives, optimizers, spec_file
+from runners import control_law, data, devices, environment, kept_programs, models, objectives, optimizers, spec_file
 from runners.control_law import resized
 from runners.curvature import Curvature
 from runners.data import Dataset
@@ -188,16 +188,18 @@ class DescentRunner:
         self._table = resized(spec.optimizer, spec.optimizer.drawn)
         self._x, self._y = devices.copied((self._data.x, self._data.y))
         self._order_key = jax.random.key(_seed(run.order_seed, run.seed))
-        self._curvature = Curvature(
-            spec,
-            self._model,
-            objective=self._objective,
-            x=self._x,
-            y=self._y,
-            preconditioned=self._optimizer.uses_preconditioner,
-            fresh=fresh,
-        )
-        for program in (*self._curvature.programs, *self._programs()):
+        with kept_programs.known_by(spec, data.description):
+            self._curvature = Curvature(
+                spec,
+                self._model,
+                objective=self._objective,
+                x=self._x,
+                y=self._y,
+                preconditioned=self._optimizer.uses_preconditioner,
+                fresh=fresh,
+            )
+            programs = (*self._curvature.programs, *self._programs())
+        for program in programs:
             program.wait()
         self._step_seconds = 0.0
         self._measured_step: int | None = None

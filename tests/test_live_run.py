@@ -8,7 +8,8 @@ import time
 
 import pytest
 
-from runners import run_folder
+from eos_tui import launch
+from runners import run_folder, spec_file
 from tests.eos_tui.test_viewer_terminal import Terminal
 
 PATIENCE = 120.0
@@ -88,3 +89,23 @@ def test_a_run_survives_all_ways_of_leaving_its_view_and_stops_when_asked(runs):
     os.close(last.master)
     end = json.loads(folder.log.read_text().splitlines()[-1])
     assert (end["kind"], end["status"], end["reason"]) == ("end", "stopped", "Asked to stop.")
+
+
+@pytest.mark.slow
+def test_a_second_start_traces_and_compiles_nothing_and_logs_the_same_numbers(runs, tmp_path, monkeypatch):
+    cache = tmp_path / "cache"
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(cache))
+    spec = spec_file.load("digits-sgd", ["run.steps=20", "model.width=8", "measure.smallest=true", "measure.layers_every=20"])
+
+    def numbers():
+        launched = launch.start(spec, name="again", runs=tmp_path)
+        assert launched.process.wait(PATIENCE) == 0
+        records = map(json.loads, launched.folder.log.read_bytes().splitlines()[1:])
+        return [{key: value for key, value in record.items() if key != "time" and not key.endswith("seconds")} for record in records]
+
+    first, kept = numbers(), sorted(cache.rglob("*"))
+    again, kept_then = numbers(), sorted(cache.rglob("*"))
+
+    assert first == again
+    assert [path for path in kept if path.parent.name == "programs"]
+    assert {path for path in kept_then if not path.name.endswith("atime")} == {path for path in kept if not path.name.endswith("atime")}
