@@ -1,4 +1,4 @@
-"""The terminal application: follows one run folder and shows it. Never touches the run but by requests that the user makes.
+"""The terminal application: its screens follow run folders and show them. Never touches a run but by requests that the user makes.
 
 Called by the command line. Must not import jax, nor anything else that is slow to load: its first frame is due within
 0.7 s of the start of the process.
@@ -17,16 +17,12 @@ from typing import ClassVar
 from textual.app import App
 from textual.binding import Binding, BindingType
 
-from eos_tui.follower import Follower
-from eos_tui.messages import ReadingFailed, RunAdvanced
 from eos_tui.output import is_utf8
-from eos_tui.screens.run import RunScreen
+from eos_tui.screens.run import POLL_SECONDS, RunScreen
 from eos_tui.snapshot import RunSnapshot
 from eos_tui.widgets.words import farewell
-from runners.errors import LogError
 from runners.run_folder import RunFolder, reference
 
-POLL_SECONDS = 0.5
 THEME = "ansi-dark"
 """The terminal's own colours: readable on dark and light ones, and a sixth of the bytes of 24-bit colour."""
 TERMINAL_SECONDS = 1.0
@@ -62,12 +58,14 @@ class EosApp(App[str]):
         self.theme = theme if theme in self.available_themes else THEME
         self.animation_level = "none"
         self.set_class(ascii_only, "-ascii")
-        self.snapshot: RunSnapshot | None = None
         self._event_loop: asyncio.AbstractEventLoop | None = None
         self._run = reference(folder)
-        self._poll_seconds = poll_seconds
-        self._follower = Follower(folder, self.post_message, clock=clock)
-        self._run_screen = RunScreen(folder, run=self._run, ascii_only=ascii_only)
+        self._run_screen = RunScreen(folder, run=self._run, poll_seconds=poll_seconds, clock=clock, ascii_only=ascii_only)
+
+    @property
+    def snapshot(self) -> RunSnapshot | None:
+        """The run as it is shown; None before it was first read."""
+        return self._run_screen.snapshot
 
     def get_default_screen(self) -> RunScreen:
         """The run, from the first frame on."""
@@ -78,34 +76,14 @@ class EosApp(App[str]):
         self._event_loop = asyncio.get_running_loop()
 
     def on_ready(self) -> None:
-        """Begin to follow the run, and to look after the terminal."""
-        if self._poll_seconds:
-            self._follower.start(self._poll_seconds)
+        """Begin to look after the terminal."""
         self.app_resume_signal.subscribe(self, lambda _: self.screen.refresh())
         if not self.is_headless:
             self.set_interval(TERMINAL_SECONDS, _end_without_terminal)
 
-    def on_unmount(self) -> None:
-        """Let the follower go."""
-        self._follower.stop()
-
     def poll_now(self) -> None:
         """Look at the run's files once, at once, and post what changed."""
-        if message := self._follower.look():
-            self.post_message(message)
-
-    async def on_run_advanced(self, message: RunAdvanced) -> None:
-        """Show the run as it is now."""
-        self.snapshot = message.snapshot
-        await self._run_screen.show(message.snapshot, output=message.output)
-        self._follower.shown()
-
-    def on_reading_failed(self, message: ReadingFailed) -> None:
-        """Show why the log cannot be read; any other error is our own and ends the app with its traceback."""
-        if not isinstance(message.error, (LogError, OSError)):
-            raise message.error
-        self._run_screen.show_error(str(message.error))
-        self._follower.shown()
+        self._run_screen.poll_now()
 
     def detach_soon(self) -> None:
         """Leave; for signal handlers, which run between any two instructions and do not wake the loop by themselves."""

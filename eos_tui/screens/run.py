@@ -1,7 +1,8 @@
-"""The live view of one run: header, edges, panels, events, keys. Draws snapshots; reads no file itself."""
+"""The live view of one run: header, edges, panels, events, keys. Draws the snapshots that its follower reads."""
 
 import math
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import ClassVar, Literal
 
 from textual.app import ComposeResult
@@ -9,6 +10,8 @@ from textual.binding import Binding, BindingType
 from textual.containers import Container, VerticalScroll
 from textual.widgets import Footer, Static
 
+from eos_tui.follower import Follower
+from eos_tui.messages import ReadingFailed, RunAdvanced
 from eos_tui.screens.confirm import ConfirmScreen
 from eos_tui.screens.help import HelpScreen
 from eos_tui.snapshot import RunSnapshot, Status
@@ -18,6 +21,7 @@ from eos_tui.widgets.panel import PanelView
 from eos_tui.widgets.run_header import header_rows
 from eos_tui.widgets.text_rows import TextRows
 from eos_tui.widgets.words import ENDED, ending
+from runners.errors import LogError
 from runners.records import Panel
 from runners.run_folder import RunFolder
 
@@ -26,6 +30,8 @@ ANSWERS = {
     "pause": "Asked to pause; the run answers after its present chunk of steps.",
     "unpause": "Asked to go on.",
 }
+POLL_SECONDS = 0.5
+"""Time between two looks at a run's files."""
 WIDE = 100
 """Columns from which two panels stand side by side."""
 MIN_PANEL_ROWS = 5
@@ -45,17 +51,29 @@ class RunScreen(FrugalScreen[None]):
         Binding("question_mark", "help", "help", key_display="?", tooltip="This page."),
     ]
 
-    def __init__(self, folder: RunFolder, *, run: str, ascii_only: bool = False) -> None:
-        """Show nothing yet.
+    def __init__(
+        self,
+        folder: RunFolder,
+        *,
+        run: str,
+        poll_seconds: float = POLL_SECONDS,
+        clock: Callable[[], float] = time.time,
+        ascii_only: bool = False,
+    ) -> None:
+        """Show nothing yet; the run is first read once the screen stands.
 
         Args:
-            folder: Where requests go.
-            run: How the run is named on the command line.
+            folder: The run.
+            run: How it is named on the command line.
+            poll_seconds: Time between two looks at its files; 0 leaves the looking to `poll_now`.
+            clock: Seconds since the epoch.
             ascii_only: For terminals without Unicode.
         """
         super().__init__()
         self._folder = folder
         self._run = run
+        self._poll_seconds = poll_seconds
+        self._follower = Follower(folder, self.post_message, clock=clock)
         self._ascii_only = ascii_only
         # Kept rather than looked up: a snapshot may still be on its way to the screen while the app takes it down.
         self._message = Static(id="notice", markup=False)
@@ -76,6 +94,37 @@ class RunScreen(FrugalScreen[None]):
         yield self._lines
         yield TextRows(event_rows, id="events", ascii_only=self._ascii_only)
         yield Footer(show_command_palette=False, compact=True)
+
+    @property
+    def snapshot(self) -> RunSnapshot | None:
+        """The run as it is shown; None before it was first read."""
+        return self._snapshot
+
+    def on_mount(self) -> None:
+        """Begin to follow the run, after the first frame."""
+        if self._poll_seconds:
+            self.call_after_refresh(self._follower.start, self._poll_seconds)
+
+    def on_unmount(self) -> None:
+        """Let the follower go."""
+        self._follower.stop()
+
+    def poll_now(self) -> None:
+        """Look at the run's files once, at once, and post what changed."""
+        if message := self._follower.look():
+            self.post_message(message)
+
+    async def on_run_advanced(self, message: RunAdvanced) -> None:
+        """Show the run as it is now."""
+        await self.show(message.snapshot, output=message.output)
+        self._follower.shown()
+
+    def on_reading_failed(self, message: ReadingFailed) -> None:
+        """Show why the log cannot be read; any other error is our own and ends the app with its traceback."""
+        if not isinstance(message.error, (LogError, OSError)):
+            raise message.error
+        self.show_error(str(message.error))
+        self._follower.shown()
 
     async def show(self, snapshot: RunSnapshot, *, output: tuple[str, ...] = ()) -> None:
         """Draw this state of the run.
