@@ -9,14 +9,16 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple, TypeAlias
 
 from eos_tui import dots
-from eos_tui.decimate import Trace
+from eos_tui.decimate import Column, Trace
 from eos_tui.dots import Dash
 from eos_tui.profiles import clipped, ends, floor
 from eos_tui.series import Profile
 from eos_tui.ticks import Axis, Scale, x_end, x_labels, y_axis
+from eos_tui.window import Window
 
 Role: TypeAlias = str
-"""What a cell shows: series-1 to series-4, reference, axis or label; the empty role is background."""
+"""What a cell shows: series-1 to series-4, faint (a series behind its average), band, reference, cursor, mark, axis or label; the
+empty role is background."""
 Cell: TypeAlias = tuple[str, Role]
 Grid: TypeAlias = list[list[Cell]]
 """Rows from the top, each of as many cells as the chart is wide."""
@@ -83,6 +85,16 @@ STROKES = (
 )
 REFERENCE = Stroke("reference", Dash(1, 1), " --|")
 """One dot column a cell: dotted in braille."""
+CURSOR = Stroke("cursor", Dash(1, 1), " |||")
+BAND = Stroke("band", Dash(2, 1), " ...")
+
+
+class Mark(NamedTuple):
+    """An event on the axis."""
+
+    step: float
+    character: str
+    role: Role
 
 
 def draw(
@@ -93,13 +105,18 @@ def draw(
     height: int,
     scale: Scale = "linear",
     x_max: float | None = None,
+    window: Window | None = None,
+    cursor: float | None = None,
+    marks: Sequence[Mark] = (),
+    bands: Sequence[Trace | None] = (),
+    smoothing: float = 0.0,
     ascii_only: bool = False,
 ) -> Grid:
     """A chart of the series, held against the references.
 
-    The x axis begins at 0. The y axis covers all finite values of the series and each reference's last value, unless
-    that is out of sight (`IN_SIGHT`): then an arrow with its value stands at the edge. On a log scale values that are
-    not above zero are left out and counted.
+    The y axis covers all finite values of the series in the window and each reference's last value there, unless that is out of
+    sight (`IN_SIGHT`): then an arrow with its value stands at the edge. On a log scale values that are not above zero are left out
+    and counted.
 
     Args:
         series: Up to four, told apart by dashes as well as by role.
@@ -107,7 +124,12 @@ def draw(
         width: Cells across.
         height: Rows.
         scale: Of the y axis.
-        x_max: The steps that the run is asked for.
+        x_max: The steps that the run is asked for, up to which the axis runs where no window is given.
+        window: The steps to show, and their axis; all of them when None.
+        cursor: A step with an upright line through it.
+        marks: Events along the lower edge.
+        bands: Errors of the series, drawn faintly around them; None where there is none.
+        smoothing: Share of the window's steps that a moving average goes back, over faint raw series; 0 for none.
         ascii_only: Draw with ASCII characters; braille and box characters otherwise.
 
     Returns:
@@ -116,19 +138,29 @@ def draw(
     ink = ASCII if ascii_only else BRAILLE
     if width <= 0 or height <= 0:
         return [[] for _ in range(max(height, 0))]
-    bounds = _bounds(series, scale)
+    whole = window is None
+    window = window or Window(0.0, x_end(max((trace.last_x or 0.0 for _, trace in series), default=0.0), x_max))
+    bounds = _bounds(series, scale, None if whole else window)
     if bounds is None:
-        return _message(_nothing_to_draw(series), width, height)
+        return _message(_nothing_to_draw(series) if whole or _bounds(series, scale) is None else "nothing in these steps", width, height)
     rows = height - (height >= LABELS_FROM)
-    axis = _axis(bounds, references, scale=scale, rows=rows)
-    end = x_end(max(trace.last_x or 0.0 for _, trace in series), x_max)
-    plot = _Plot(width, rows, x=(0.0, end), axis=axis, ink=ink)
-    for label, trace in references:
-        plot.add_reference(label, trace)
-    plot.add_series(series)
+    standing = [(label, _standing(trace, window)) for label, trace in references]
+    axis = _axis(bounds, [value for _, value in standing if value is not None], scale=scale, rows=rows, held=bool(references))
+    plot = _Plot(width, rows, window=window, axis=axis, ink=ink)
+    for (label, trace), (_, value) in zip(references, standing, strict=True):
+        plot.add_reference(label, trace, value)
+    plot.add_bands(series, bands)
+    span = smoothing * (window.high - window.low)
+    plot.add_series(series, faint=bool(span))
+    if span:
+        plot.add_series([(label, trace.smoothed(span, log=scale == "log")) for label, trace in series])
+    plot.add_cursor(cursor)
+    plot.add_marks(marks)
     plot.add_labels()
     plot.add_legend([label for label, _ in series], skipped=_skipped(series, scale))
-    numbers = x_labels((0.0, end), plot.width, least=1.0, caption="steps" if plot.width >= ROOMY else "")
+    ends, caption = window.axis()
+    least = 1.0 if window.clock is None else 0.0
+    numbers = x_labels(ends, plot.width, least=least, caption=caption if plot.width >= ROOMY else "")
     return plot.framed(numbers if rows < height else None)
 
 
@@ -175,7 +207,7 @@ def draw_profiles(
     marks = [(label, value) for label, trace in references if (value := _last(trace)) is not None]
     places = [x for _, trace in series for x in (trace.first_x, trace.last_x) if x is not None]
     x = ends(min(places), max(places), [value for _, value in marks])
-    plot = _Plot(width, rows, x=x, axis=axis, ink=ASCII if ascii_only else BRAILLE)
+    plot = _Plot(width, rows, window=Window(*x), axis=axis, ink=ASCII if ascii_only else BRAILLE)
     for label, value in marks:
         plot.add_upright(label, value)
     plot.add_series(series)
@@ -254,25 +286,33 @@ def _skipped(series: Sequence[Line], scale: Scale) -> str:
     return f"{count:,} value{'s' if count > 1 else ''} <= 0 not drawn" if count else ""
 
 
-def _bounds(series: Sequence[Line], scale: Scale) -> tuple[float, float] | None:
-    """Smallest and largest value that the scale can show."""
-    found = [trace.bounds for _, trace in series if trace.bounds is not None]
+def _bounds(series: Sequence[Line], scale: Scale, window: Window | None = None) -> tuple[float, float] | None:
+    """Smallest and largest value that the scale can show, of those in the window where there is one."""
+    found = [extent for _, trace in series if (extent := trace.extent if window is None else trace.within(window.low, window.high))]
     if scale == "linear":
-        return (min(low for low, _ in found), max(high for _, high in found)) if found else None
-    lows = [trace.smallest_positive for _, trace in series if trace.smallest_positive is not None]
-    return (min(lows), max(high for _, high in found)) if lows else None
+        return (min(extent.low for extent in found), max(extent.high for extent in found)) if found else None
+    lows = [extent.smallest_positive for extent in found if extent.smallest_positive is not None]
+    return (min(lows), max(extent.high for extent in found)) if lows else None
 
 
-def _axis(bounds: tuple[float, float], references: Sequence[Line], *, scale: Scale, rows: int) -> Axis:
-    """The y axis: what the series and the references in sight need."""
+def _standing(trace: Trace, window: Window) -> float | None:
+    """A reference's value at the window's right end, or its last one; None when that is not known."""
+    if trace.last_x is None or trace.last_x <= window.high:
+        return _last(trace)
+    found = trace.at(window.high)
+    return found[1] if found else None
+
+
+def _axis(bounds: tuple[float, float], references: Sequence[float], *, scale: Scale, rows: int, held: bool) -> Axis:
+    """The y axis: what the series and the references in sight need; from zero where something is held against them."""
     low, high = bounds
-    values = [value for _, trace in references if (value := _last(trace)) is not None and (scale == "linear" or value > 0.0)]
+    values = [value for value in references if scale == "linear" or value > 0.0]
     if scale == "linear":
         largest = max(abs(low), abs(high)) or 1.0
         values = [value for value in values if abs(value) <= IN_SIGHT * largest]
     else:
         values = [value for value in values if low / IN_SIGHT_LOG <= value <= high * IN_SIGHT_LOG]
-    return y_axis(min([low, *values]), max([high, *values]), scale=scale, rows=rows, from_zero=bool(references))
+    return y_axis(min([low, *values]), max([high, *values]), scale=scale, rows=rows, from_zero=held)
 
 
 def _last(trace: Trace) -> float | None:
@@ -291,13 +331,13 @@ def _gutter(axis: Axis, ink: Ink, rows: int) -> Grid:
 class _Plot:
     """The area inside the axes, filled in the order: references, series, labels."""
 
-    def __init__(self, width: int, rows: int, *, x: tuple[float, float], axis: Axis, ink: Ink) -> None:
+    def __init__(self, width: int, rows: int, *, window: Window, axis: Axis, ink: Ink) -> None:
         self._rows = rows
         self._gutter = _gutter(axis, ink, rows) if width >= GUTTER_FROM else [[] for _ in range(rows)]
         self.width = width - len(self._gutter[0])
         """Cells across inside the axes."""
         self._cells: Grid = [[BLANK] * self.width for _ in range(rows)]
-        self._begin, self._end = x
+        self._window = window
         self._axis = axis
         self._ink = ink
         self._place = axis.placer(rows * ink.up)
@@ -312,11 +352,13 @@ class _Plot:
         grid = [[*left, *right] for left, right in zip(self._gutter, self._cells, strict=True)]
         return grid if numbers is None else [*grid, [BLANK] * len(self._gutter[0]) + [(character, "axis") for character in numbers]]
 
-    def add_reference(self, label: str, trace: Trace) -> None:
-        """A dotted line along the trace, up to the right edge as long as its last value is known."""
-        axis, value = self._axis, _last(trace)
-        columns = trace.columns(self._begin, self._end, self.width)
-        until = len(columns) if value is not None else int((trace.last_x or 0.0) / self._end * len(columns))
+    def add_reference(self, label: str, trace: Trace, value: float | None) -> None:
+        """A dotted line along the trace, up to the right edge as long as its value there is known."""
+        axis = self._axis
+        columns = trace.columns_between(self._window.edges(self.width))
+        if columns and columns[0] is None and (before := trace.at(self._window.low)):
+            columns[0] = Column(before[1], before[1], before[1], before[1], gap=False)
+        until = len(columns) if value is not None else int(self._window.share(trace.last_x or 0.0) * len(columns))
         spans = dots.level(columns, self._place, low=axis.low, high=axis.high, until=until)
         self._paint(dots.bits(spans, REFERENCE.dash, across=1, up=self._ink.up), REFERENCE)
         if value is None:
@@ -333,31 +375,66 @@ class _Plot:
     def add_upright(self, label: str, value: float) -> None:
         """A dotted line from the bottom to the top; only its label, with an arrow, where the value is out of sight."""
         words = f"{label} = {format_number(value)}"
-        if value < self._begin:
+        share = self._window.share(value)
+        if share < 0.0:
             self._labels.append((f"{self._ink.before} {words}", [(y, 0) for y in range(self._rows)]))
-        elif value > self._end:
+        elif share > 1.0:
             self._label(f"{words} {self._ink.behind}", range(self._rows))
         else:
-            across, up = self._ink.across, self._ink.up
-            dot = min(int((value - self._begin) / (self._end - self._begin) * self.width * across), self.width * across - 1)
-            cell = dot // across
-            bits = sum(1 << k for k in range(0, up, up // 2)) << dot % across * up
-            self._paint({(row, cell): bits for row in range(self._rows)}, REFERENCE)
+            cell = self._upright(share, REFERENCE)
             words = words if self.width >= ROOMY else label
             is_right = cell + len(words) + 3 <= self.width
             self._labels.append((words, [(y, cell + 1 if is_right else max(0, cell - len(words) - 2)) for y in range(self._rows)]))
+
+    def _upright(self, share: float, stroke: Stroke) -> int:
+        """A dotted line from the bottom to the top; the cell that it is in."""
+        across, up = self._ink.across, self._ink.up
+        dot = min(int(share * self.width * across), self.width * across - 1)
+        bits = sum(1 << k for k in range(0, up, up // 2)) << dot % across * up
+        self._paint({(row, dot // across): bits for row in range(self._rows)}, stroke)
+        return dot // across
+
+    def add_cursor(self, step: float | None) -> None:
+        """An upright line through the step; none where it is out of the window."""
+        if step is not None and 0.0 <= (share := self._window.share(step)) <= 1.0:
+            self._upright(share, CURSOR)
+
+    def add_marks(self, marks: Sequence[Mark]) -> None:
+        """A character for each event along the lower edge; of several in a cell the last."""
+        for mark in marks:
+            if 0.0 <= (share := self._window.share(mark.step)) <= 1.0 and self.width:
+                self._cells[-1][min(int(share * self.width), self.width - 1)] = (mark.character, mark.role)
+
+    def add_bands(self, series: Sequence[Line], bands: Sequence[Trace | None]) -> None:
+        """What lies within an error of each series, faintly."""
+        edges = self._window.edges(self.width * self._ink.across)
+        for (_, trace), errors in zip(series, bands, strict=False):
+            if errors is None:
+                continue
+            columns = zip(trace.columns_between(edges), errors.columns_between(edges), strict=True)
+            spans = [
+                None if value is None or error is None else self._span(value.minimum - error.maximum, value.maximum + error.maximum)
+                for value, error in columns
+            ]
+            self._paint(dots.bits(spans, BAND.dash, across=self._ink.across, up=self._ink.up), BAND)
+
+    def _span(self, low: float, high: float) -> dots.Span | None:
+        axis = self._axis
+        return (self._place(low), self._place(high)) if high >= axis.low and low <= axis.high else None
 
     def _label(self, words: str, rows: Iterable[int]) -> None:
         """Have the words written at the right, in the middle or at the left of one of the rows."""
         self._labels.append((words, [(y, x) for x in (self.width, self.width // 2, 0) for y in rows]))
 
-    def add_series(self, series: Sequence[Line]) -> None:
+    def add_series(self, series: Sequence[Line], *, faint: bool = False) -> None:
         """The series' dots: those of fewer points over those of more, which would hide them; the first over its equals."""
+        edges = self._window.edges(self.width * self._ink.across)
         for k in sorted(range(len(series)), key=lambda k: (-len(series[k][1]), -k)):
-            columns = series[k][1].columns(self._begin, self._end, self.width * self._ink.across)
+            columns = series[k][1].columns_between(edges)
             if self._axis.scale == "log":
                 columns = [dots.positive(column) for column in columns]
             stroke = STROKES[k % len(STROKES)]
+            stroke = stroke._replace(role="faint") if faint else stroke
             spans = dots.line(columns, self._place)
             self._paint(dots.bits(spans, stroke.dash, across=self._ink.across, up=self._ink.up), stroke)
 

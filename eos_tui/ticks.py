@@ -107,6 +107,8 @@ def x_labels(x: tuple[float, float], width: int, *, least: float = 0.0, caption:
         row, before = row.ljust(start) + label, row
     if len(row) + 2 + len(caption) <= width:
         return row.ljust(width - len(caption)) + caption
+    if not row:
+        return " " * width
     gap = len(row) - len(row.rsplit(maxsplit=1)[-1]) - len(before)
     if gap >= len(caption) + 4:
         row = before + caption.center(gap) + row[len(before) + gap :]

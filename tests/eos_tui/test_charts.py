@@ -7,9 +7,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from eos_tui.charts import draw, draw_profiles, format_number, sparkline, text
+from eos_tui.charts import Mark, draw, draw_profiles, format_number, sparkline, text
 from eos_tui.decimate import Trace
 from eos_tui.ticks import tick_label, x_end, x_labels, y_axis
+from eos_tui.window import Clock, Window
 
 ANY_NUMBER = st.one_of(st.none(), st.floats(), st.sampled_from([0.0, -1.0, 1e300, -1e300, 1e-300, 5e-324, 1.7e308, -1.7e308]))
 LINES = st.lists(
@@ -576,3 +577,118 @@ def test_a_sparkline_survives_missing_and_infinite_values():
     assert sparkline([None, math.nan, math.inf, -math.inf, 5.0], 8, low=0.0, high=1.0) == "  █▁█"
     assert sparkline([1.0, 1.0], 8, low=1.0, high=1.0) == "▅▅"
     assert sparkline([], 8, low=0.0, high=1.0) == sparkline([1.0], 0, low=0.0, high=1.0) == ""
+
+
+LONG = ("sharpness", trace(lambda step: 6 * step / 1000, 1000, 10))
+
+
+def test_a_window_shows_its_steps_alone_over_an_axis_of_their_own():
+    chart = drawn([LONG], [("2/lr", trace(lambda step: 2.5, 1000, 10))], width=50, height=8, window=Window(300, 500))
+
+    assert chart == picture(
+        """
+    3 ┤                               ⢀⣀⣀⣀⣀⡠⠤⠤⠤⠤⠒⠒⠒⠒⠊⠉
+      │⠁⠁⠁⠁⠁⠁⠁⠁⠁⠁⠁⠁⠁⠁⠁⣁⣁⡡⠥⠥⠥⠥⠕⠓⠓⠓⠓⠉⠉⠉⠉⠁⠁⠁⠁⠁⠁⠁⠁⠁⠁⠁⠁⠁⠁⠁⠁
+    2 ┤⣀⠤⠤⠤⠤⠤⠒⠒⠒⠒⠊⠉⠉⠉⠉                    2/lr = 2.50
+      │
+    1 ┤
+      │
+    0 ┤
+       300       350         400         450       500
+    """
+    )
+
+
+def test_a_threshold_that_was_set_before_the_window_goes_through_it():
+    threshold = ("2/lr", trace(lambda step: 2.0 if step < 100 else 3.0, 100, 100))
+
+    chart = draw([LONG], [threshold], width=40, height=6, window=Window(400, 600))
+
+    assert all(any(row[x][1] in ("reference", "series-1") for row in chart) for x in range(4, 40))
+    assert "2/lr = 3.00" in text(chart)
+
+
+def test_a_window_without_points_says_so():
+    assert "nothing in these steps" in drawn([LONG], width=50, height=8, window=Window(2000, 2100))
+
+
+def test_another_axis_moves_the_same_steps_apart():
+    clock = Clock("time", [0, 500, 1000], [0.0, 10.0, 100.0])
+
+    chart = drawn([LONG], width=60, height=8, window=Window(0, 1000, clock))
+
+    assert "seconds" in chart
+    assert chart.splitlines()[-1].split() == ["0", "50", "seconds", "100"]
+
+
+def test_the_cursor_is_an_upright_line_over_all_rows_and_none_out_of_the_window():
+    def cursors(step):
+        return [
+            row.index(cell)
+            for row in draw([LONG], width=40, height=8, window=Window(0, 1000), cursor=step)
+            for cell in row
+            if cell[1] == "cursor"
+        ]
+
+    assert len(cursors(500)) == 7
+    assert len(set(cursors(500))) <= 2
+    assert cursors(1200) == []
+
+
+def test_marks_stand_on_the_lower_edge_at_their_steps():
+    grid = draw(
+        [LONG], width=40, height=8, window=Window(0, 1000), marks=[Mark(250, "c", "mark"), Mark(750, "!", "mark"), Mark(1300, "x", "mark")]
+    )
+
+    assert [(x, cell) for y, row in enumerate(grid) for x, cell in enumerate(row) if cell[1] == "mark" and y == 6] == [
+        (pytest.approx(3 + 37 * 0.25, abs=1), ("c", "mark")),
+        (pytest.approx(3 + 37 * 0.75, abs=1), ("!", "mark")),
+    ]
+
+
+def test_an_error_is_a_faint_band_around_its_series():
+    errors = trace(lambda step: 1.0, 1000, 10)
+    grid = draw([LONG], width=40, height=12, bands=[errors])
+    plain = draw([LONG], width=40, height=12)
+
+    assert any(role == "band" for row in grid for _, role in row)
+    assert [[cell for cell in row if cell[1] == "series-1"] for row in grid] == [
+        [cell for cell in row if cell[1] == "series-1"] for row in plain
+    ]
+
+
+def test_smoothing_keeps_the_raw_series_faintly_behind_its_average():
+    noisy = ("loss", trace(lambda step: 5.0 + (-1) ** (step // 10), 1000, 10))
+    grid = draw([noisy], width=40, height=12, smoothing=0.1)
+
+    faint = {y for y, row in enumerate(grid) for _, role in row[20:] if role == "faint"}
+    average = {y for y, row in enumerate(grid) for _, role in row[20:] if role == "series-1"}
+    assert len(average) <= 2 < len(faint)
+
+
+@given(
+    series=LINES,
+    window=st.tuples(st.floats(-5, 40), st.floats(0.01, 60)),
+    cursor=st.one_of(st.none(), st.floats(-10, 100)),
+    smoothing=st.floats(0, 1),
+    size=st.tuples(st.integers(0, 40), st.integers(0, 12)),
+    scale=st.sampled_from(["linear", "log"]),
+    ascii_only=st.booleans(),
+)
+@settings(max_examples=60, deadline=None)
+def test_whatever_the_window_the_chart_has_its_shape(series, window, cursor, smoothing, size, scale, ascii_only):
+    grid = draw(
+        series,
+        series[:1],
+        width=size[0],
+        height=size[1],
+        scale=scale,
+        window=Window(window[0], window[0] + window[1]),
+        cursor=cursor,
+        marks=[Mark(3, "c", "mark")],
+        bands=[found for _, found in series],
+        smoothing=smoothing,
+        ascii_only=ascii_only,
+    )
+
+    assert [len(row) for row in grid] == [size[0]] * size[1]

@@ -168,3 +168,41 @@ def test_columns_hold_the_extremes_that_a_naive_sorting_finds(points, count):
         finite = [v for v in inside if v is not None and math.isfinite(v)]
         expected = (min(finite), max(finite), finite[0], finite[-1]) if finite else None
         assert (None if column is None else column[:4]) == expected
+
+
+def test_a_moving_average_is_that_of_its_formula_whatever_the_buckets():
+    xs = list(range(0, 300, 3))
+    values = [math.sin(x / 20) + (-1) ** x for x in xs]
+
+    smoothed = Trace.empty().extended(xs, values).smoothed(30.0)
+
+    weights = [math.exp(-(xs[-1] - x) / 30.0) for x in xs]
+    expected = sum(w * v for w, v in zip(weights, values, strict=True)) / sum(weights)
+    assert smoothed.last == (297, pytest.approx(expected))
+
+
+def test_a_moving_average_on_a_log_scale_is_one_of_logarithms():
+    smoothed = Trace.empty().extended([0, 1], [1.0, 100.0]).smoothed(1e9, log=True)
+
+    assert smoothed.last == (1, pytest.approx(10.0))
+
+
+def test_a_moving_average_of_many_points_is_that_of_all_of_them():
+    smoothed = Trace.empty().extended(range(100_000), [k % 2 for k in range(100_000)]).smoothed(20_000.0)
+
+    assert smoothed.last is not None
+    assert smoothed.last[1] == pytest.approx(0.5, abs=1e-3)
+
+
+def test_what_points_lie_between_is_known_for_each_range_of_x():
+    trace = Trace.empty().extended(range(10), [5.0, -1.0, 2.0, 8.0, 0.0, 3.0, 3.0, 9.0, -4.0, 1.0])
+
+    assert trace.within(1, 4) == (-1.0, 8.0, 2.0)
+    assert trace.within(8, 8) == (-4.0, -4.0, None)
+    assert trace.within(20, 30) is None
+
+
+def test_the_value_at_a_place_is_the_last_one_up_to_it():
+    trace = Trace.empty().extended([10, 20], [1.0, 2.0])
+
+    assert [trace.at(x) for x in (5, 10, 19.5, 300)] == [None, (10, 1.0), (10, 1.0), (20, 2.0)]
