@@ -234,6 +234,10 @@ class Trace:
         """Where the buckets begin, and their first values."""
         return self._starts, self._firsts
 
+    def means(self) -> tuple[Sequence[float], Sequence[float]]:
+        """Where the buckets begin, and the means of their points."""
+        return self._starts, [total / count for total, count in zip(self._sums, self._counts, strict=True)]
+
     def _copy(self) -> "Trace":
         trace = Trace()
         for name in self.__slots__:

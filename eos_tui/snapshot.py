@@ -25,6 +25,8 @@ TICK_SECONDS = 1.0
 """Run time from one tick to the next, at least."""
 MAX_TICKS = 64
 """Ticks kept: the recent past, for the speed and for how long the log is usually silent."""
+MAX_TIMES = 64
+"""Records of those read at once whose times are kept: between them time runs evenly."""
 STARTING_SECONDS = 60.0
 """How long a run may take to begin its log before a missing runner counts as a crash."""
 SILENT_SECONDS = 60.0
@@ -96,6 +98,8 @@ class RunSnapshot:
     paused: bool = False
     """The last word on it was that the run paused."""
     ticks: tuple[Tick, ...] = ()
+    times: Trace = field(default_factory=Trace.empty)
+    """Run time by step, of some of the records."""
 
 
 def empty(folder: Path) -> RunSnapshot:
@@ -134,6 +138,7 @@ def fold(snapshot: RunSnapshot, records: Sequence[AnyRecord]) -> RunSnapshot:
             measured_seconds={**snapshot.measured_seconds, **_spent(kinds, before=snapshot.measured_seconds)},
             paused=_paused(events, before=snapshot.paused),
             ticks=_ticked(snapshot.ticks, records),
+            times=_timed(snapshot.times, records),
         )
     )
 
@@ -249,6 +254,12 @@ def _ticked(ticks: tuple[Tick, ...], records: Sequence[AnyRecord]) -> tuple[Tick
         kept.append(Tick(records[last].time, records[last].step, gap))
         first = last + 1
     return tuple(kept[-MAX_TICKS:])
+
+
+def _timed(times: Trace, records: Sequence[AnyRecord]) -> Trace:
+    """With the times of some further records, the last one among them."""
+    some = records[:: -max(1, len(records) // MAX_TIMES)][::-1]
+    return times.extended([record.step for record in some], [record.time for record in some])
 
 
 def _with_rates(snapshot: RunSnapshot) -> RunSnapshot:
