@@ -87,6 +87,8 @@ REFERENCE = Stroke("reference", Dash(1, 1), " --|")
 """One dot column a cell: dotted in braille."""
 CURSOR = Stroke("cursor", Dash(1, 1), " |||")
 BAND = Stroke("band", Dash(2, 1), " ...")
+BAND_DOTS = 2
+"""A band that is no higher is that of the line itself."""
 
 
 class Mark(NamedTuple):
@@ -419,8 +421,10 @@ class _Plot:
             self._paint(dots.bits(spans, BAND.dash, across=self._ink.across, up=self._ink.up), BAND)
 
     def _span(self, low: float, high: float) -> dots.Span | None:
+        """The dots between two values; None where they are no more than the line's own."""
         axis = self._axis
-        return (self._place(low), self._place(high)) if high >= axis.low and low <= axis.high else None
+        span = (self._place(low), self._place(high))
+        return span if high >= axis.low and low <= axis.high and span[1] - span[0] > BAND_DOTS else None
 
     def _label(self, words: str, rows: Iterable[int]) -> None:
         """Have the words written at the right, in the middle or at the left of one of the rows."""

@@ -200,6 +200,10 @@ class Trace:
         largest = max(self._maxima[begin:behind])
         return Extent(min(minima), largest, largest if positive is None and largest > 0.0 else positive)
 
+    def is_coarse(self, low: float, high: float) -> bool:
+        """Whether the points between two places would show more if they had the buckets of the whole."""
+        return self._width > 0.0 and (high - low) / self._width < BUCKETS / 2
+
     def at(self, x: float) -> tuple[float, float] | None:
         """The last finite point known at or before x, as exact as the buckets: where its bucket begins, and its value."""
         index = bisect_right(self._starts, x) - 1

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from textual.message import Message
 
-from eos_tui.messages import ReadingFailed, RunAdvanced
+from eos_tui.messages import DetailRead, ReadingFailed, RunAdvanced
 from eos_tui.output import last_lines
 from eos_tui.snapshot import Status
 from eos_tui.watcher import RunWatcher
@@ -36,6 +36,9 @@ class Follower:
         self._error = ""
         self.is_behind = False
         """Whether the last look left something unread."""
+        self._asked: tuple[float, float] | None = None
+        self._wanted = threading.Event()
+        """Set when there is something to do before the next look is due."""
         self._stopped = threading.Event()
         self._shown = threading.Event()
         self._shown.set()
@@ -47,11 +50,27 @@ class Follower:
     def stop(self) -> None:
         """End the thread at its next look; never waits for it."""
         self._stopped.set()
+        self._wanted.set()
         self._shown.set()
 
     def shown(self) -> None:
         """The app has shown what was delivered last."""
         self._shown.set()
+
+    def ask(self, low: float, high: float) -> None:
+        """Deliver the series between two steps in detail, soon; of several that were asked for the last."""
+        self._asked = (low, high)
+        self._wanted.set()
+
+    def detail(self) -> Message | None:
+        """What was asked for last, read; None when nothing was."""
+        asked, self._asked = self._asked, None
+        if asked is None:
+            return None
+        try:
+            return DetailRead(*asked, self._watcher.detail(*asked))
+        except (LogError, OSError) as error:
+            return ReadingFailed(error)
 
     def look(self) -> Message | None:
         """What changed since the last look; None when nothing did."""
@@ -73,7 +92,8 @@ class Follower:
     def _follow(self, poll_seconds: float) -> None:
         while not self._stopped.is_set():
             try:
-                messages = self._looks(poll_seconds)
+                detail = self.detail()
+                messages = [*([detail] if detail else []), *self._looks(poll_seconds)]
             except Exception as error:
                 self._deliver(ReadingFailed(error))
                 return
@@ -81,7 +101,8 @@ class Follower:
                 self._shown.clear()
                 self._deliver(message)
                 self._shown.wait()
-            self._stopped.wait(0 if self.is_behind else poll_seconds)
+            self._wanted.wait(0 if self.is_behind else poll_seconds)
+            self._wanted.clear()
 
     def _looks(self, seconds: float) -> list[Message]:
         """What changed; of a log that takes several looks to read, what is known after so many seconds or at its end."""

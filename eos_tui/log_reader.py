@@ -58,10 +58,10 @@ class LogReader:
     Holds no more than the position between reads: a torn last line is read again, whole, when it has its end.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, offset: int = 0) -> None:
         self.path = path
         self._restarted = False
-        self._offset = self._num_lines = self._inode = 0
+        self._offset, self._num_lines, self._inode = offset, 0, 0
         self._mark = b""
 
     @property
@@ -116,7 +116,7 @@ class LogReader:
 
     def _continues(self, descriptor: int, status: os.stat_result) -> bool:
         """Whether the file still is what was read before, with or without more lines."""
-        if not self._offset:
+        if not self._inode:
             return True
         same = status.st_ino == self._inode and status.st_size >= self._offset
         return same and os.pread(descriptor, len(self._mark), self._offset - len(self._mark)) == self._mark
@@ -239,11 +239,27 @@ def read_whole(path: Path, length: int | None = None) -> Iterator[list[AnyRecord
     Raises:
         LogError: If there is no such log, a line of it is not a record, or it is cut while it is read.
     """
-    length = whole_length(path) if length is None else length
-    reader = LogReader(path)
-    while reader.offset < length:
+    yield from read_between(path, 0, whole_length(path) if length is None else length)
+
+
+def read_between(path: Path, begin: int, end: int) -> Iterator[list[AnyRecord]]:
+    """The records of a part of the log, some at a time.
+
+    Args:
+        path: The log.
+        begin: Where to begin, at the beginning of a line.
+        end: Where to end, at the end of a line.
+
+    Yields:
+        As `read_whole`.
+
+    Raises:
+        LogError: As `read_whole`.
+    """
+    reader = LogReader(path, begin)
+    while reader.offset < end:
         before = reader.offset
-        batch = reader.read(max_bytes=min(BLOCK, length - reader.offset))
+        batch = reader.read(max_bytes=min(BLOCK, end - reader.offset))
         if batch.restarted or reader.offset == before:
             raise LogError(f"{path}: the log was cut while it was being read, as a resume does. Try again.")
         yield batch.records

@@ -1,7 +1,11 @@
 """What the thread that reads the log tells the app. Posted by `follower`, handled by `app`; whole values only, no shared state."""
 
+from collections.abc import Mapping
+
 from textual.message import Message
 
+from eos_tui.decimate import Trace
+from eos_tui.series import Key
 from eos_tui.snapshot import RunSnapshot
 
 
@@ -18,6 +22,17 @@ class RunAdvanced(Message):
         super().__init__()
         self.snapshot = snapshot
         self.output = output
+
+
+class DetailRead(Message):
+    """A part of the run was read anew, for a chart that shows it alone."""
+
+    def __init__(self, low: float, high: float, traces: Mapping[Key, Trace]) -> None:
+        """Carry the series between two steps."""
+        super().__init__()
+        self.low = low
+        self.high = high
+        self.traces = traces
 
 
 class ReadingFailed(Message):

@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import ClassVar, Literal
 
 from textual.app import ComposeResult
@@ -10,11 +11,15 @@ from textual.binding import Binding, BindingType
 from textual.containers import Container, VerticalScroll
 from textual.widgets import Footer, Static
 
+from eos_tui import clocks
+from eos_tui.decimate import Trace
 from eos_tui.follower import Follower
-from eos_tui.messages import ReadingFailed, RunAdvanced
+from eos_tui.messages import DetailRead, ReadingFailed, RunAdvanced
 from eos_tui.screens.confirm import ConfirmScreen
 from eos_tui.screens.help import HelpScreen
+from eos_tui.series import Key
 from eos_tui.snapshot import RunSnapshot, Status
+from eos_tui.view import PAN, SMOOTHINGS, ZOOM, View
 from eos_tui.widgets.event_line import edge_rows, event_rows, panel_rows
 from eos_tui.widgets.frugal import FrugalScreen
 from eos_tui.widgets.panel import PanelView
@@ -38,6 +43,19 @@ MIN_PANEL_ROWS = 5
 """Below this a chart says nothing; the panels are scrolled instead."""
 
 
+class Body(VerticalScroll, inherit_bindings=False):
+    """The panels, scrolled where they do not fit; left and right are for the cursor in them."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up", "scroll_up", show=False),
+        Binding("down", "scroll_down", show=False),
+        Binding("pageup", "page_up", show=False),
+        Binding("pagedown", "page_down", show=False),
+        Binding("home", "scroll_home", show=False),
+        Binding("end", "scroll_end", show=False),
+    ]
+
+
 class RunScreen(FrugalScreen[None]):
     """One run."""
 
@@ -47,7 +65,22 @@ class RunScreen(FrugalScreen[None]):
         Binding("q", "app.detach", "detach", tooltip="Leave the viewer. The run goes on; `eos watch` comes back. Ctrl-C does the same."),
         Binding("s", "stop", "stop", tooltip="Stop the run, after a question. It writes a checkpoint, from which `eos resume` goes on."),
         Binding("space", "pause", "pause", tooltip="Pause the run, or let it go on."),
-        Binding("l", "toggle_scale", "log", tooltip="Logarithmic or linear axis, in all panels."),
+        Binding("l", "toggle_scale", "log", tooltip="Logarithmic or linear axis: of the panel with the focus, else of all."),
+        Binding("left", "cursor(-1)", "read", tooltip="Read the values at a step: the cursor, one column to the left."),
+        Binding("right", "cursor(1)", show=False, tooltip="The cursor, one column to the right."),
+        Binding("less_than_sign", "cursor(-10)", show=False, key_display="<", tooltip="The cursor, ten columns to the left."),
+        Binding("greater_than_sign", "cursor(10)", show=False, key_display=">", tooltip="The cursor, ten columns to the right."),
+        Binding("plus", "zoom(1)", "zoom", key_display="+", tooltip="Fewer steps, around the cursor or the run's end."),
+        Binding("minus", "zoom(-1)", show=False, key_display="-", tooltip="More steps."),
+        Binding("left_square_bracket", "pan(-1)", show=False, key_display="[", tooltip="Earlier steps."),
+        Binding("right_square_bracket", "pan(1)", show=False, key_display="]", tooltip="Later steps."),
+        Binding("0", "whole", show=False, tooltip="All steps."),
+        Binding("f", "follow", show=False, tooltip="Follow the run's end, or stay where the window is."),
+        Binding("x", "unit", show=False, tooltip="The axis: steps, run time, examples seen, lr x steps."),
+        Binding("m", "smooth", show=False, tooltip="A moving average over faint series; again for a longer one, then none."),
+        Binding("tab", "app.focus_next", show=False, tooltip="The next panel."),
+        Binding("enter", "zoom_panel", "panel", tooltip="The panel with the focus, else the first, on the whole screen; again for all."),
+        Binding("escape", "back", show=False, tooltip="All panels again; else no cursor; else all steps."),
         Binding("question_mark", "help", "help", key_display="?", tooltip="This page."),
     ]
 
@@ -83,13 +116,17 @@ class RunScreen(FrugalScreen[None]):
         self._output: tuple[str, ...] = ()
         self._error = ""
         self._asked: tuple[str, Status] | None = None
+        self._view = View()
+        self._detail: DetailRead | None = None
+        self._detail_asked: tuple[float, float] | None = None
+        self._alone: PanelView | None = None
 
     def compose(self) -> ComposeResult:
         """From the top down."""
         yield TextRows(header_rows, id="header", ascii_only=self._ascii_only)
         yield TextRows(edge_rows, id="edges", ascii_only=self._ascii_only)
         yield self._message
-        with VerticalScroll(id="body"):
+        with Body(id="body"):
             yield self._panels
         yield self._lines
         yield TextRows(event_rows, id="events", ascii_only=self._ascii_only)
@@ -119,6 +156,12 @@ class RunScreen(FrugalScreen[None]):
         await self.show(message.snapshot, output=message.output)
         self._follower.shown()
 
+    def on_detail_read(self, message: DetailRead) -> None:
+        """Draw what was read anew of the steps in sight."""
+        self._detail = message
+        self._show_panels()
+        self._follower.shown()
+
     def on_reading_failed(self, message: ReadingFailed) -> None:
         """Show why the log cannot be read; any other error is our own and ends the app with its traceback."""
         if not isinstance(message.error, (LogError, OSError)):
@@ -140,8 +183,8 @@ class RunScreen(FrugalScreen[None]):
         await self._set_panels(snapshot.header.panels if snapshot.header else ())
         for rows in self.query(TextRows):
             rows.show(snapshot)
-        for view in self.query(PanelView):
-            view.show(snapshot)
+        self._view = self._view.followed(snapshot)
+        self._show_panels()
         self._show_notice()
         if before is None or before.status is not snapshot.status:
             self.refresh_bindings()
@@ -175,13 +218,94 @@ class RunScreen(FrugalScreen[None]):
         self._ask("unpause" if self._snapshot and self._snapshot.status is Status.PAUSED else "pause")
 
     def action_toggle_scale(self) -> None:
-        """Switch all panels between a logarithmic and a linear axis."""
-        for view in self.query(PanelView):
+        """Switch between a logarithmic and a linear axis: the panel with the focus, else all."""
+        focused = [view for view in self.query(PanelView) if view.has_focus]
+        for view in focused or self.query(PanelView):
             view.toggle_scale()
+
+    def action_cursor(self, columns: int) -> None:
+        """Move the cursor, or set it to the last step in sight."""
+        widths = [view.content_size.width for view in self.query(PanelView) if view.display]
+        self._look(lambda view, snapshot: view.with_cursor(snapshot, columns=columns, width=max(widths, default=1)))
+
+    def action_zoom(self, direction: int) -> None:
+        """Show fewer steps, or more."""
+        self._look(lambda view, snapshot: view.zoomed(snapshot, ZOOM**direction))
+
+    def action_pan(self, direction: int) -> None:
+        """Show earlier steps, or later ones."""
+        self._look(lambda view, snapshot: view.panned(snapshot, direction * PAN))
+
+    def action_whole(self) -> None:
+        """Show all steps."""
+        self._look(lambda view, _: replace(view, span=None, follows=True))
+
+    def action_follow(self) -> None:
+        """Follow the run's end, or stay."""
+        self._look(lambda view, snapshot: replace(view, follows=not view.follows).followed(snapshot))
+
+    def action_unit(self) -> None:
+        """Draw on the next axis that the log knows."""
+
+        def turned(view: View, snapshot: RunSnapshot) -> View:
+            units = clocks.units(snapshot)
+            return replace(view, unit=units[(units.index(view.unit) + 1) % len(units)] if view.unit in units else "steps")
+
+        self._look(turned)
+
+    def action_smooth(self) -> None:
+        """Average over more steps, or none."""
+        self._look(lambda view, _: replace(view, smoothing=SMOOTHINGS[(SMOOTHINGS.index(view.smoothing) + 1) % len(SMOOTHINGS)]))
+
+    def action_zoom_panel(self) -> None:
+        """Show one panel alone, or all again."""
+        views = list(self.query(PanelView))
+        focused = next((view for view in views if view.has_focus), views[0] if views else None)
+        self._show_alone(None if self._alone else focused)
+
+    def action_back(self) -> None:
+        """Undo the last of: one panel alone, a cursor, a window."""
+        if self._alone:
+            self._show_alone(None)
+        elif self._view.cursor is not None:
+            self._look(lambda view, _: replace(view, cursor=None))
+        else:
+            self.action_whole()
 
     def action_help(self) -> None:
         """Explain keys and screen."""
         self.app.push_screen(HelpScreen(binding for binding in self.BINDINGS if isinstance(binding, Binding)))
+
+    def _look(self, change: Callable[[View, RunSnapshot], View]) -> None:
+        """Change what is shown of the run."""
+        if self._snapshot is not None:
+            self._view = change(self._view, self._snapshot)
+            self._show_panels()
+
+    def _show_panels(self) -> None:
+        """Draw the panels; a part of a long run from what was read anew of it, once that is there."""
+        if self._snapshot is None:
+            return
+        span, detail, traces = self._view.span, self._detail, None
+        if span and _is_coarse(self._snapshot.traces, span):
+            if detail and detail.low <= span[0] and span[1] <= detail.high:
+                traces = detail.traces
+            if not (detail and traces and ((detail.low, detail.high) == span or not _is_coarse(traces, span))):
+                self._ask_for_detail(span)
+        for view in self.query(PanelView):
+            view.show(self._snapshot, self._view, traces)
+
+    def _ask_for_detail(self, span: tuple[float, float]) -> None:
+        if span != self._detail_asked:
+            self._detail_asked = span
+            self._follower.ask(*span)
+
+    def _show_alone(self, panel: PanelView | None) -> None:
+        self._alone = panel
+        for view in self.query(PanelView):
+            view.display = panel is None or view is panel
+        self._panels.set_class(panel is not None, "alone")
+        self._fit_panels()
 
     def _ask(self, request: Literal["stop", "pause", "unpause"]) -> None:
         if self._snapshot is None or self._snapshot.status in ENDED:
@@ -197,6 +321,7 @@ class RunScreen(FrugalScreen[None]):
     async def _set_panels(self, panels: Sequence[Panel]) -> None:
         if [view.panel for view in self.query(PanelView)] == list(panels):
             return
+        self._alone = None
         await self._panels.remove_children()
         views = [PanelView(panel, ascii_only=self._ascii_only) for panel in panels]
         if len(views) % 2:
@@ -206,7 +331,7 @@ class RunScreen(FrugalScreen[None]):
         self._fit_panels()
 
     def _fit_panels(self) -> None:
-        count = len(self.query(PanelView))
+        count = sum(view.display for view in self.query(PanelView))
         rows = math.ceil(count / 2) if self.size.width >= WIDE else count
         self._panels.styles.min_height = rows * MIN_PANEL_ROWS
 
@@ -226,3 +351,8 @@ class RunScreen(FrugalScreen[None]):
         room = max(1, self.size.height // 3)
         lines = [line[: max(0, self.size.width - 2)] for line in self._output[-room:]]
         return "\n".join([ending(self._snapshot, run=self._run), *lines]).strip()
+
+
+def _is_coarse(traces: Mapping[Key, Trace], span: tuple[float, float]) -> bool:
+    """Whether a chart of the span would show more of some series if it were read anew."""
+    return any(found.is_coarse(*span) for found in traces.values())

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from eos_tui.charts import Grid, Line, draw, draw_profiles
 from eos_tui.series import Profile
@@ -19,7 +19,11 @@ class Chart(CellGrid):
         "chart--series-2",
         "chart--series-3",
         "chart--series-4",
+        "chart--faint",
+        "chart--band",
         "chart--reference",
+        "chart--cursor",
+        "chart--mark",
         "chart--axis",
         "chart--label",
         "chart--frame",
@@ -31,6 +35,10 @@ class Chart(CellGrid):
         & > .chart--series-3 { color: $foreground; text-style: bold; }
         & > .chart--series-4 { color: $text-error; }
         & > .chart--reference { color: $text-warning; }
+        & > .chart--faint { color: $foreground; text-style: dim; }
+        & > .chart--band { color: $foreground; text-style: dim; }
+        & > .chart--cursor { color: $foreground; text-style: bold; }
+        & > .chart--mark { color: $text-warning; text-style: bold; }
         & > .chart--axis { color: $foreground; text-style: dim; }
         & > .chart--label { color: $foreground; }
         & > .chart--frame { color: $foreground; text-style: dim; }
@@ -49,16 +57,15 @@ class Chart(CellGrid):
         self._ascii_only = ascii_only
         self._draw: Callable[..., Grid] = partial(draw, ())
 
-    def show(self, series: Sequence[Line], references: Sequence[Line] = (), *, scale: Scale = "linear", x_max: float | None = None) -> None:
+    def show(self, series: Sequence[Line], references: Sequence[Line] = (), **options: Any) -> None:
         """Draw these lines instead; cells that look the same are not sent again.
 
         Args:
             series: Labels and traces, up to four.
             references: The thresholds that they are held against.
-            scale: Of the y axis.
-            x_max: The steps that the run is asked for.
+            options: Of `charts.draw`.
         """
-        self._draw = partial(draw, series, references, scale=scale, x_max=x_max)
+        self._draw = partial(draw, series, references, **options)
         self.redraw()
 
     def show_profiles(

@@ -1,7 +1,7 @@
 """One panel of the run's screen: a chart under a title that says where its number stands."""
 
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, NamedTuple
 
 from rich.cells import cell_len, set_cell_size
 from textual.app import ComposeResult
@@ -9,64 +9,97 @@ from textual.containers import Vertical
 
 from eos_tui.charts import Grid, Line, format_number, sparkline
 from eos_tui.decimate import Trace
+from eos_tui.series import Key
 from eos_tui.snapshot import RunSnapshot, profiles, trace, value
 from eos_tui.ticks import Scale
+from eos_tui.view import View
 from eos_tui.widgets.cells import CellGrid
 from eos_tui.widgets.chart import Chart
 from runners.records import Curve, Panel
 
 SPARK_CELLS = 8
 """Cells of the ratio's sparkline."""
-DROPPED_FIRST = ("cost", "notes", "spark", "error", "ratio", "scale", "value")
+DROPPED_FIRST = ("cost", "notes", "spark", "error", "ratio", "scale", "at", "value")
 """What the title leaves out where there is no room, in this order."""
 LEFT = ("scale", "cost")
 """What stands beside the name."""
+WHOLE = View()
+"""All of a run."""
 Part = tuple[str, str]
 """Text and the role of its style."""
 
 
-def title_parts(panel: Panel, snapshot: RunSnapshot, *, scale: Scale, ascii_only: bool = False) -> dict[str, Part]:
+class Source(NamedTuple):
+    """Where a panel's numbers come from."""
+
+    snapshot: RunSnapshot
+    traces: Mapping[Key, Trace] = {}
+    """What was read anew of the steps in sight; it goes before what the snapshot has."""
+    cursor: int | None = None
+    """The step at which values are read; None for the last ones."""
+
+    def trace(self, curve: Curve) -> Trace:
+        """The curve's points."""
+        return self.traces.get((curve.record, curve.field)) or trace(self.snapshot, curve)
+
+    def value(self, curve: Curve | None) -> float | None:
+        """The curve's value where it is read; None when there is none, or it is not finite."""
+        if curve is None:
+            return None
+        if self.cursor is None:
+            return value(self.snapshot, curve)
+        found = self.trace(curve).at(self.cursor)
+        return found[1] if found else None
+
+
+def title_parts(panel: Panel, source: Source, *, scale: Scale, ascii_only: bool = False) -> dict[str, Part]:
     """What a panel's title says: name, scale and cost, then the headline number, its error, its ratio, notes.
 
     The cost is the share of the run time that went into the measurements shown.
 
     Args:
         panel: What to say.
-        snapshot: Where the numbers come from; what it lacks is left out.
+        source: Where the numbers come from; what it lacks is left out.
         scale: Of the chart's y axis.
         ascii_only: For terminals without Unicode.
 
     Returns:
         Text and role by the part's name, in the order of the title.
     """
+    snapshot = source.snapshot
     parts: dict[str, Part] = {"name": (panel.title, "name")}
     if scale == "log":
         parts["scale"] = (" (log)", "note")
-    if (headline := _headline(panel, snapshot)) is None:
+    if (headline := _headline(panel, source)) is None:
         return parts
     parts["value"] = (headline, "value")
     if (seconds := snapshot.measured_seconds.get(panel.series[0].record)) and snapshot.time > 0:
         parts["cost"] = (f" ({100 * min(seconds / snapshot.time, 1.0):.0f} % of the time)", "note")
-    if panel.error and (error := value(snapshot, panel.error)) is not None:
+    if panel.error and (error := source.value(panel.error)) is not None:
         parts["error"] = (f" {'+-' if ascii_only else '±'} {format_number(error, digits=1)}", "note")
-    if panel.ratio and (ratio := value(snapshot, panel.ratio)) is not None:
+    if panel.ratio and (ratio := source.value(panel.ratio)) is not None:
         parts["ratio"] = (f" = {format_number(ratio)} {panel.ratio.label}", "ratio")
-    if notes := [f"{note.label} {format_number(number)}" for note in panel.notes if (number := value(snapshot, note)) is not None]:
+    if notes := [f"{note.label} {format_number(number)}" for note in panel.notes if (number := source.value(note)) is not None]:
         parts["notes"] = (", " + ", ".join(notes), "note")
-    if panel.ratio and (spark := _spark(trace(snapshot, panel.ratio), ascii_only=ascii_only)):
+    if source.cursor is not None and not panel.x:
+        parts["at"] = (f" at step {source.cursor:,}", "note")
+    if panel.ratio and source.cursor is None and (spark := _spark(trace(snapshot, panel.ratio), ascii_only=ascii_only)):
         parts["spark"] = (f" {spark}", "ratio")
     return parts
 
 
-def _headline(panel: Panel, snapshot: RunSnapshot) -> str | None:
-    """The last number; the step of what is drawn over another axis; None when nothing was measured."""
+def _headline(panel: Panel, source: Source) -> str | None:
+    """The number read; the step of what is drawn over another axis; None when nothing was measured."""
     curve = panel.series[0]
     if panel.x:
-        return f"step {record.step:,}" if (record := snapshot.last.get(curve.record)) else None
-    last = trace(snapshot, curve).last
-    if last is None:
+        return f"step {record.step:,}" if (record := source.snapshot.last.get(curve.record)) else None
+    if len(source.trace(curve)) == 0:
         return None
-    words = "not finite" if last[1] is None else " ".join([format_number(last[1]), panel.unit]).rstrip()
+    number = source.value(curve)
+    if number is None:
+        words = "not finite" if source.cursor is None else "none yet"
+    else:
+        words = " ".join([format_number(number), panel.unit]).rstrip()
     return f"{curve.label} {words}" if len(panel.series) > 1 else words
 
 
@@ -147,13 +180,14 @@ class PanelTitle(CellGrid):
         return [[(character, role) for text, role in row for character in text]][:height]
 
 
-class PanelView(Vertical):
+class PanelView(Vertical, can_focus=True):
     """A chart in a frame, for one of the panels that a run's header asks for."""
 
     DEFAULT_CSS = """
     PanelView {
         height: 1fr;
         Chart { height: 1fr; }
+        &:focus .title--name, &:focus .title--frame, &:focus .chart--frame { color: $text-primary; text-style: bold; }
     }
     """
 
@@ -170,7 +204,7 @@ class PanelView(Vertical):
         self._ascii_only = ascii_only
         self._title = PanelTitle(ascii_only=ascii_only)
         self._chart = Chart(framed=True, ascii_only=ascii_only)
-        self._snapshot: RunSnapshot | None = None
+        self._given: tuple[RunSnapshot, View, Mapping[Key, Trace] | None] | None = None
         self._shown: tuple[object, ...] = ()
 
     def compose(self) -> ComposeResult:
@@ -183,29 +217,46 @@ class PanelView(Vertical):
         """Of the y axis, as it is now."""
         return self._scale
 
-    def show(self, snapshot: RunSnapshot) -> None:
-        """Draw this state of the run; costs nothing when no number of the panel came since."""
-        self._snapshot = snapshot
-        panel, references = self.panel, self._lines(self.panel.references)
+    def show(self, snapshot: RunSnapshot, view: View = WHOLE, traces: Mapping[Key, Trace] | None = None) -> None:
+        """Draw this state of the run; costs nothing when nothing that the panel shows has changed.
+
+        Args:
+            snapshot: The run.
+            view: Which of it, and how.
+            traces: What was read anew of the steps in sight.
+        """
+        panel, source = self.panel, Source(snapshot, traces or {}, view.cursor)
+        self._given = (snapshot, view, traces)
+        window = view.window(snapshot)
+        references = self._lines(source, panel.references)
         curves = profiles(snapshot, panel) if panel.x else []
-        series = [] if panel.x else self._lines(panel.series)
-        extras = [trace(snapshot, curve) for curve in (panel.error, panel.ratio, *panel.notes) if curve]
-        shown = (self._scale, snapshot.steps, *extras, *(found for _, found in (*series, *curves, *references)))
+        series = [] if panel.x else self._lines(source, panel.series)
+        extras = [source.trace(curve) for curve in (panel.error, panel.ratio, *panel.notes) if curve]
+        seen = (self._scale, view, window.low, window.high, snapshot.events, *extras)
+        shown = (*seen, *(found for _, found in (*series, *curves, *references)))
         if shown == self._shown:
             return
         self._shown = shown
-        self._title.show(title_parts(panel, snapshot, scale=self._scale, ascii_only=self._ascii_only))
+        self._title.show(title_parts(panel, source, scale=self._scale, ascii_only=self._ascii_only))
         if panel.x:
             self._chart.show_profiles(curves, references, scale=self._scale, decades=panel.decades, caption=panel.x.label)
-        else:
-            self._chart.show(series, references, scale=self._scale, x_max=snapshot.steps or None)
+            return
+        self._chart.show(
+            series,
+            references,
+            scale=self._scale,
+            window=window,
+            cursor=view.cursor,
+            bands=[source.trace(panel.error)] if panel.error else [],
+            smoothing=view.smoothing,
+        )
 
     def toggle_scale(self) -> None:
         """Switch between a linear and a log axis."""
         self._scale = "linear" if self._scale == "log" else "log"
-        if self._snapshot is not None:
-            self.show(self._snapshot)
+        if self._given is not None:
+            self.show(*self._given)
 
-    def _lines(self, curves: Sequence[Curve]) -> list[Line]:
-        assert self._snapshot is not None
-        return [(curve.label, trace(self._snapshot, curve)) for curve in curves]
+    @staticmethod
+    def _lines(source: Source, curves: Sequence[Curve]) -> list[Line]:
+        return [(curve.label, source.trace(curve)) for curve in curves]

@@ -23,7 +23,7 @@ from eos_tui.screens.confirm import ConfirmScreen
 from eos_tui.screens.help import HelpScreen
 from eos_tui.widgets.chart import Chart
 from eos_tui.widgets.panel import PanelView
-from runners.records import Curve, Panel
+from runners.records import Curve, Panel, StepRecord
 from tests.eos_tui.fakes import DENSITY, LOSS, NAME, NOW, PANELS, FakeRun, filled, live, requests
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -518,3 +518,72 @@ def test_importing_the_viewer_loads_nothing_heavy():
 
     assert done.stderr == ""
     assert done.returncode == 0
+
+
+async def test_the_cursor_reads_all_panels_at_a_step(run):
+    async with app_of(filled(run)).run_test(size=(120, 40)) as pilot:
+        await look(pilot)
+        await pilot.press("left", "less_than_sign", "less_than_sign")
+        read = await settled(pilot)
+        await pilot.press("escape")
+        again = await settled(pilot)
+
+    steps = set(re.findall(r"at step ([\d,]+)", read))
+    assert len(steps) == 1
+    assert 0 < int(steps.pop().replace(",", "")) < 1860
+    assert read.count("at step") == 3
+    assert "at step" not in again
+
+
+async def test_keys_zoom_pan_and_show_all_again(run):
+    async with app_of(filled(run)).run_test(size=(120, 40)) as pilot:
+        whole = await look(pilot)
+        await pilot.press("plus", "plus", "left_square_bracket")
+        part = await settled(pilot)
+        await pilot.press("0")
+        again = await settled(pilot)
+
+    assert part != whole
+    assert again == whole
+
+
+async def test_a_panel_alone_takes_the_screen_and_gives_it_back(run):
+    async with app_of(filled(run)).run_test(size=(120, 40)) as pilot:
+        before = await look(pilot)
+        await pilot.press("tab", "tab", "enter")
+        alone = await settled(pilot)
+        await pilot.press("escape")
+        pilot.app.set_focus(None)
+        after = await settled(pilot)
+
+    assert "sharpness" in alone
+    assert "NTK trace ─" not in alone
+    assert after == before
+
+
+async def test_the_axis_and_the_average_are_chosen_by_keys(run):
+    async with app_of(filled(run)).run_test(size=(120, 40)) as pilot:
+        await look(pilot)
+        await pilot.press("x")
+        timed = await settled(pilot)
+        await pilot.press("x", "x", "x", "m")
+        smooth = await settled(pilot)
+
+    assert "seconds" in timed
+    assert "seconds" not in smooth
+
+
+async def test_zooming_into_a_long_run_reads_its_points_anew(run):
+    run.header(steps=20_000)
+    run.write(*(StepRecord(step=k, time=k / 100, loss=1.0 + k % 2, lr=0.3) for k in range(20_000)))
+    app = EosApp(run.folder, poll_seconds=0.02, clock=lambda: NOW)
+    async with app.run_test(size=(120, 40)) as pilot:
+        while app.snapshot is None or app.snapshot.step < 19_999:
+            await pilot.pause()
+        await pilot.press(*["plus"] * 10)
+        while (detail := app.screen._detail) is None or detail.high - detail.low > 2048:
+            await pilot.pause()
+        found = detail.traces[("step", "loss")]
+
+    assert len(found) < 2048
+    assert not found.is_coarse(found.first_x, found.last_x)

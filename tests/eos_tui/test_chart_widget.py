@@ -18,7 +18,7 @@ from eos_tui.watcher import RunWatcher
 from eos_tui.widgets.cells import changes, runs
 from eos_tui.widgets.chart import Chart
 from eos_tui.widgets.frugal import FrugalScreen, NarrowUpdate
-from eos_tui.widgets.panel import PanelView, title_parts, title_row
+from eos_tui.widgets.panel import PanelView, Source, title_parts, title_row
 from runners.records import Curve, Panel
 from tests.eos_tui.fakes import DENSITY, FakeRun
 
@@ -269,7 +269,7 @@ async def test_a_panel_waits_for_data():
     ],
 )
 def test_a_narrow_title_drops_notes_then_sparkline_then_error_then_ratio(width, left, right):
-    parts = title_parts(PANEL, snapshot(80), scale="linear")
+    parts = title_parts(PANEL, Source(snapshot(80)), scale="linear")
 
     row = "".join(text for text, _ in title_row(parts, width))
 
@@ -279,7 +279,7 @@ def test_a_narrow_title_drops_notes_then_sparkline_then_error_then_ratio(width, 
 def test_the_title_of_several_series_says_whose_number_it_shows():
     panel = Panel(title="loss", unit="nats", series=(VALUE, THRESHOLD))
 
-    parts = title_parts(panel, snapshot(80), scale="log")
+    parts = title_parts(panel, Source(snapshot(80)), scale="log")
 
     assert "".join(text for text, _ in title_row(parts, 50)) == "╭ loss (log) ─────────────── sharpness 2.53 nats ╮"
 
@@ -287,7 +287,7 @@ def test_the_title_of_several_series_says_whose_number_it_shows():
 def test_the_title_says_that_a_number_is_not_finite():
     state = replace(empty(Path("run")), traces={("sharpness", "value"): Trace.empty().extended([0], [None])})
 
-    assert title_parts(PANEL, state, scale="linear")["value"] == ("not finite", "value")
+    assert title_parts(PANEL, Source(state), scale="linear")["value"] == ("not finite", "value")
 
 
 def test_a_narrow_update_sends_changed_cells_only():

@@ -15,6 +15,7 @@ from eos_tui.watcher import RunWatcher
 from runners.errors import LogError
 from runners.records import AnyRecord, StepRecord
 from runners.run_folder import RunFolder
+from tests.eos_tui import fakes
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "log-schema-1.jsonl"
 RECORDS = LogReader(GOLDEN).read().records
@@ -198,3 +199,19 @@ def test_a_folder_that_is_removed_leaves_an_empty_run(run: FakeRun) -> None:
     run.folder.path.rmdir()
 
     assert run.poll().num_records == 0
+
+
+def test_a_part_of_a_long_run_is_read_anew_with_more_of_its_points(tmp_path):
+    run = fakes.FakeRun(tmp_path, steps=20_000)
+    run.header()
+    run.write(*(StepRecord(step=k, time=k / 100, loss=float(k % 7), lr=0.3) for k in range(20_000)))
+    watcher = RunWatcher(run.folder)
+    snapshot = watcher.catch_up()
+
+    found = watcher.detail(12_000, 12_500)
+
+    key = ("step", "loss")
+    assert snapshot.traces[key].is_coarse(12_000, 12_500)
+    assert not found[key].is_coarse(12_000, 12_500)
+    assert (found[key].first_x, found[key].last_x, len(found[key])) == (12_000, 12_500, 501)
+    assert found[key].at(12_345) == (12_345, 12_345 % 7)
