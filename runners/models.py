@@ -4,6 +4,7 @@ Called once by a runner. A module is split into its parameters, a nested dict of
 to be constant: curvature is that of a deterministic function of the parameters, one example at a time.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -29,11 +30,16 @@ ACTIVATIONS: dict[spec.Activation, Callable[[Array], Array]] = {
     "softplus": jax.nn.softplus,
 }
 """gelu is x Phi(x) with the normal distribution function, not its tanh approximation."""
+VGG11_STAGES = ((1,), (2,), (4, 4), (8, 8), (8, 8))
+"""Filters of its convolutions over its width, by stage. Source: Simonyan and Zisserman (2014), arXiv 1409.1556, configuration A."""
+VGG11_KERNEL_SIZE = 3
+VGG11_OUTPUT_DEVIATION = 0.01
+"""Standard deviation with which its linear layer starts."""
 
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A function and where it starts."""
+    """A function and where it starts; layers that are not trained are part of the function."""
 
     apply: Callable[[Any, Array], Array]
     """(params, x [examples, *input_shape]) -> outputs [examples, outputs]; pure."""
@@ -64,32 +70,35 @@ def build(model: spec.Model, *, input_shape: tuple[int, ...], num_outputs: int, 
     name = type(module).__name__
     _refuse_state(name, rest)
     found = nnx.to_pure_dict(state)
-    params = _cast(name, found, dtype) if isinstance(model, spec.CustomModel) else _drawn(found, init_scale=model.init_scale, seed=seed)
+    params = _cast(name, found, dtype) if isinstance(model, spec.CustomModel) else _drawn(found, model, seed=seed)
+    frozen = {layer: params.pop(layer) for layer in _frozen_layers(model)}
 
     def apply(params: PyTree[Float[Array, "..."]], x: Array) -> Any:
-        return nnx.merge(graph, params, rest)(x)
+        return nnx.merge(graph, params | frozen, rest)(x)
 
     _check_outputs(name, apply, params, x=jax.ShapeDtypeStruct((2, *input_shape), dtype), num_outputs=num_outputs)
     return Model(apply=apply, params=params, num_params=sum(leaf.size for leaf in jax.tree.leaves(params)))
 
 
-def _built_in(
-    model: spec.Linear | spec.Mlp | spec.Cnn, *, input_shape: tuple[int, ...], num_outputs: int, dtype: Precision
-) -> "Net | ConvNet":
+def _built_in(model: spec.BuiltInModel, *, input_shape: tuple[int, ...], num_outputs: int, dtype: Precision) -> "Net | ConvNet":
     match model:
         case spec.Linear():
             return Net([math.prod(input_shape), num_outputs], activation=None, bias=model.bias, dtype=dtype)
         case spec.Mlp():
             sizes = [math.prod(input_shape), *[model.width] * (model.depth - 1), num_outputs]
             return Net(sizes, activation=ACTIVATIONS[model.activation], bias=model.bias, dtype=dtype)
-        case spec.Cnn():
+        case spec.Cnn() | spec.Vgg11():
             return ConvNet(model, input_shape=input_shape, num_outputs=num_outputs, dtype=dtype)
         case _:
             assert_never(model)
 
 
-def _drawn(shapes: Any, *, init_scale: float, seed: int) -> Any:
-    """Kernels [..., inputs, outputs] ~ N(0, init_scale^2 / fan_in) and biases 0.
+def _frozen_layers(model: spec.Model) -> tuple[str, ...]:
+    return ("output",) if isinstance(model, spec.Vgg11) and not model.train_output else ()
+
+
+def _drawn(shapes: Any, model: spec.BuiltInModel, *, seed: int) -> Any:
+    """Kernels [..., inputs, outputs] ~ N(0, deviation^2) and biases 0.
 
     Drawn by NumPy in float64 and rounded, so that both precisions and every device start at the same point, and no program
     is compiled: jax.random's takes 0.5 s for each shape of kernel (two cores).
@@ -99,11 +108,17 @@ def _drawn(shapes: Any, *, init_scale: float, seed: int) -> Any:
     def draw(path: tuple[jax.tree_util.DictKey, ...], leaf: jax.ShapeDtypeStruct) -> np.ndarray:
         if path[-1].key == "bias":
             return np.zeros(leaf.shape, leaf.dtype)
-        deviation = init_scale / math.sqrt(math.prod(leaf.shape[:-1]))
-        kernel: np.ndarray = (deviation * rng.standard_normal(leaf.shape)).astype(leaf.dtype)
+        kernel: np.ndarray = (_deviation(model, leaf.shape) * rng.standard_normal(leaf.shape)).astype(leaf.dtype)
         return kernel
 
     return jax.device_put(jax.tree.map_with_path(draw, shapes))
+
+
+def _deviation(model: spec.BuiltInModel, shape: tuple[int, ...]) -> float:
+    """Standard deviation of the first kernel of a layer, of shape [inputs, outputs] or [rows, columns, channels, filters]."""
+    if not isinstance(model, spec.Vgg11):
+        return model.init_scale / math.sqrt(math.prod(shape[:-1]))
+    return math.sqrt(2 / (VGG11_KERNEL_SIZE**2 * shape[-1])) if len(shape) == 4 else VGG11_OUTPUT_DEVIATION
 
 
 class Net(nnx.Module):
@@ -128,26 +143,28 @@ class Net(nnx.Module):
 
 
 class ConvNet(nnx.Module):
-    """Convolution (zero padding, size kept), activation and 2x2 pooling, `depth` times, then a linear layer."""
+    """Stages of convolutions (zero padding, size kept) and activations, with 2x2 pooling behind each stage; then a linear layer."""
 
-    def __init__(self, model: spec.Cnn, *, input_shape: tuple[int, ...], num_outputs: int, dtype: Precision) -> None:
+    def __init__(self, model: spec.Cnn | spec.Vgg11, *, input_shape: tuple[int, ...], num_outputs: int, dtype: Precision) -> None:
         rngs = nnx.Rngs(0)
         height, width, channels = _image_shape(model, input_shape)
-        kernel_size = (model.kernel_size, model.kernel_size)
-        for index in range(model.depth):
-            conv = nnx.Conv(channels, model.width, kernel_size, use_bias=model.bias, param_dtype=dtype, rngs=rngs)
+        kernel_size, stages = _stages(model)
+        self.pools_after = tuple(itertools.accumulate(map(len, stages)))
+        for index, filters in enumerate(itertools.chain(*stages)):
+            conv = nnx.Conv(channels, filters, (kernel_size, kernel_size), use_bias=model.bias, param_dtype=dtype, rngs=rngs)
             setattr(self, f"conv_{index}", conv)
-            height, width, channels = height // 2, width // 2, model.width
+            channels = filters
+        height, width = height >> len(stages), width >> len(stages)
         self.output = nnx.Linear(height * width * channels, num_outputs, use_bias=model.bias, param_dtype=dtype, rngs=rngs)
-        self.depth = model.depth
         self.activation = ACTIVATIONS[model.activation]
         self.pool = jnp.mean if model.pooling == "average" else jnp.max
 
     def __call__(self, x: Float[Array, "examples height width *channels"]) -> Float[Array, "examples outputs"]:
         """Outputs of each example."""
         x = x[..., None] if x.ndim == 3 else x
-        for index in range(self.depth):
-            x = self._pooled(self.activation(convolved(getattr(self, f"conv_{index}"), x)))
+        for index in range(self.pools_after[-1]):
+            x = self.activation(convolved(getattr(self, f"conv_{index}"), x))
+            x = self._pooled(x) if index + 1 in self.pools_after else x
         return self.output(x.reshape(len(x), -1))
 
     def _pooled(self, x: Array) -> Array:
@@ -177,17 +194,29 @@ def convolved(conv: nnx.Conv, x: Float[Array, "examples height width channels"])
     return filtered if conv.bias is None else filtered + conv.bias[...]
 
 
-def _image_shape(model: spec.Cnn, input_shape: tuple[int, ...]) -> tuple[int, int, int]:
+def _stages(model: spec.Cnn | spec.Vgg11) -> tuple[int, list[list[int]]]:
+    """The size of the kernels, and the filters of each convolution by stage."""
+    if isinstance(model, spec.Cnn):
+        return model.kernel_size, [[model.width]] * model.depth
+    return VGG11_KERNEL_SIZE, [[factor * model.width for factor in stage] for stage in VGG11_STAGES]
+
+
+def _image_shape(model: spec.Cnn | spec.Vgg11, input_shape: tuple[int, ...]) -> tuple[int, int, int]:
     if len(input_shape) not in (2, 3):
         raise SpecError(
-            f'model.name = "cnn": the inputs have the shape {input_shape}, expected images [height, width] or [height, width, channels]. '
-            'Use "mlp" or "linear", or give the data as images.'
+            f'model.name = "{model.__struct_config__.tag}": the inputs have the shape {input_shape}, expected images [height, width] or '
+            '[height, width, channels]. Use "mlp" or "linear", or give the data as images.'
         )
     height, width = input_shape[:2]
     channels = input_shape[2] if len(input_shape) == 3 else 1
-    most = min(height, width).bit_length() - 1
-    if model.depth > most:
+    most, multiple = min(height, width).bit_length() - 1, 2 ** len(VGG11_STAGES)
+    if isinstance(model, spec.Cnn) and model.depth > most:
         raise SpecError(f"model.depth = {model.depth}: {height}x{width} images can be halved {most} times, expected at most that depth.")
+    if isinstance(model, spec.Vgg11) and (height % multiple or width % multiple):
+        raise SpecError(
+            f'model.name = "vgg11": it halves images {len(VGG11_STAGES)} times, and these are {height}x{width}; expected sides in '
+            f'multiples of {multiple}. Use "cnn", or give the data in such a size.'
+        )
     return height, width, channels
 
 

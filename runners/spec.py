@@ -165,6 +165,22 @@ class Cnn(ModelTable, tag="cnn", frozen=True):
     bias: bool = True
 
 
+class Vgg11(Named, tag="vgg11", frozen=True):
+    """VGG's configuration A with one linear layer: eight 3x3 convolutions in five stages, with 2x2 pooling behind each.
+
+    Takes images with sides in multiples of 32. Kernels of convolutions ~ N(0, 2 / (9 filters)), of the linear layer ~ N(0, 0.01^2),
+    biases 0. Source: Simonyan and Zisserman (2014), arXiv 1409.1556; so changed by Arora, Li and Panigrahi (2022), arXiv 2205.09745.
+    """
+
+    width: PositiveInt = 64
+    """Channels of the first stage; the others have 2, 4, 8 and 8 times as many."""
+    activation: Activation = "relu"
+    pooling: Literal["average", "max"] = "average"
+    bias: bool = True
+    train_output: bool = True
+    """false: the linear layer stays as it starts, and is no parameter of what is trained and measured."""
+
+
 class CustomModel(Named, tag="custom", kw_only=True, frozen=True):
     """A user's flax nnx module; written `name = "package.module:Class"`."""
 
@@ -173,7 +189,8 @@ class CustomModel(Named, tag="custom", kw_only=True, frozen=True):
     arguments: dict[str, Any] = field(default_factory=dict)
 
 
-Model: TypeAlias = Linear | Mlp | Cnn | CustomModel
+BuiltInModel: TypeAlias = Linear | Mlp | Cnn | Vgg11
+Model: TypeAlias = BuiltInModel | CustomModel
 
 # --- [objective] ----------------------------------------------------------------------------------------------------
 

@@ -27,11 +27,14 @@ from runners.spec import (
     Csv,
     CustomOptimizer,
     Data,
+    Digits,
     EdgeBatch,
     EdgeRate,
     EmaMomentum,
+    FashionMnist,
     Gaussian,
     HeavyBall,
+    Mnist,
     Muon,
     Nesterov,
     NormalizedGd,
@@ -41,6 +44,7 @@ from runners.spec import (
     Sgd,
     SignDescent,
     Train,
+    Vgg11,
 )
 
 SYNONYMS = {
@@ -100,6 +104,7 @@ SYNONYMS = {
     "fc": "mlp",
     "dense": "mlp",
     "conv": "cnn",
+    "vgg": "vgg11",
     "multistep": "piecewise",
 }
 """Other words for keys and kinds; only those count that name something possible where they stand."""
@@ -390,8 +395,15 @@ def _data_and_others(spec: Train) -> Iterator[Problem]:
     if spec.measure.mean_square_every and not is_plain:
         message = f"measure.mean_square_every = {spec.measure.mean_square_every}: the edge is known for plain SGD without weight decay only"
         yield Problem((("measure", "mean_square_every"), ("optimizer", "name")), f"{message}. Set it to 0.")
-    if isinstance(spec.model, Cnn) and isinstance(data, Chebyshev | Gaussian | Csv):
-        message = f'model.name = "cnn": needs images, and {_described(data)} has none. Use "mlp" or "linear".'
+    if isinstance(spec.model, Cnn | Vgg11) and isinstance(data, Chebyshev | Gaussian | Csv):
+        message = (
+            f'model.name = "{spec.model.__struct_config__.tag}": needs images, and {_described(data)} has none. Use "mlp" or "linear".'
+        )
+        yield Problem((("model", "name"), name), message)
+    if isinstance(spec.model, Vgg11) and isinstance(data, Digits | Mnist | FashionMnist):
+        message = (
+            f'model.name = "vgg11": needs images with sides in multiples of 32, and those of {_described(data)} are smaller. Use "cnn".'
+        )
         yield Problem((("model", "name"), name), message)
 
 

@@ -60,8 +60,15 @@ def net_run(name):
     return evidence(name, steps=3000, every=50, step=loss, sharpness=sharpness, stableness=PAIR)
 
 
+def digits_run(name):
+    loss = {"loss": lambda step: 1e-3 if step // 200 % 2 else 2e-3}
+    sharpness = {"value": lambda step: 10 - step / 1000, "error": 1e-6}
+    gradient = {"directional_sharpness": lambda step: 0.99 * (10 - step / 1000)}
+    return evidence(name, steps=6000, every=200, step=loss, sharpness=sharpness, stableness=PAIR, gradient=gradient)
+
+
 def world():
-    runs = {name: net_run(name) for name in ("ngd-net", "sqrt-net")}
+    runs = {name: net_run(name) for name in ("ngd-net", "sqrt-net")} | {name: digits_run(name) for name in ("ngd-digits", "sqrt-digits")}
     runs["sqrt-toy"] = valley_run("sqrt-toy", lr=0.5, start=(14.7, 3.0), steps=60, stableness=PAIR)
     runs["ngd-toy"] = valley_run("ngd-toy", lr=5.0, start=(14.7, -3.0), steps=9)
     runs["quadratic"] = quadratic_run()
@@ -123,6 +130,12 @@ XS, YS = ("metrics", "values.x"), ("metrics", "values.y")
         ("sqrt-net", ("step", "loss"), lambda step, _: 1 / (1 + step), "At its floor the net's loss rises at every other step, on sqrt(L)"),
         ("sqrt-net", ("sharpness", "value"), lambda *_: 10.0, "While the loss is at its floor"),
         ("ngd-net", ("sharpness", "value"), lambda step, value: value + 0.1 * (step == 2500), "... slowly and steadily"),
+        ("ngd-digits", ("stableness", "alignment"), lambda *_: 0.9, "On digits the gradient turns"),
+        ("sqrt-digits", ("gradient", "directional_sharpness"), lambda *_: 3.0, "... or among the top eigenvectors"),
+        ("ngd-digits", ("stableness", "effective_reciprocal_sum"), lambda *_: 1.1, "There 1/S + 1/S' = 1"),
+        ("sqrt-digits", ("stableness", "loss_ratio"), lambda *_: 0.5, "... two sqrt(L) in a row"),
+        ("sqrt-digits", ("step", "loss"), lambda step, _: 1 / (1 + step), "... the loss rises at every other step"),
+        ("ngd-digits", ("sharpness", "value"), lambda step, value: value + 0.3 * (step == 5000), "... and the sharpness falls"),
     ],
 )
 def test_a_number_that_is_not_as_stated_refutes_the_statement_about_it(name, key, value, words):

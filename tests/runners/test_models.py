@@ -81,6 +81,65 @@ def test_a_cnn_is_a_zero_padded_convolution_then_activation_pooling_and_a_linear
     np.testing.assert_allclose(outputs, expected, rtol=1e-12)
 
 
+def vgg11(params, x, *, activation=lambda z: np.maximum(z, 0), reduce=np.mean):
+    """Configuration A of Simonyan and Zisserman with one linear layer, layer by layer, x [examples, height, width, channels]."""
+    layers = iter(range(8))
+
+    def conv(x):
+        layer = params[f"conv_{next(layers)}"]
+        padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+        patches = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(1, 2))
+        return activation(np.einsum("nijckl,klco->nijo", patches, layer["kernel"]) + layer.get("bias", 0))
+
+    def pool(x):
+        n, rows, columns, channels = x.shape
+        return reduce(x.reshape(n, rows // 2, 2, columns // 2, 2, channels), axis=(2, 4))
+
+    x = pool(conv(x))
+    x = pool(conv(x))
+    x = pool(conv(conv(x)))
+    x = pool(conv(conv(x)))
+    x = pool(conv(conv(x)))
+    return x.reshape(len(x), -1) @ params["output"]["kernel"] + params["output"].get("bias", 0)
+
+
+@pytest.mark.parametrize(
+    ("table", "reference"),
+    [
+        (spec.Vgg11(width=1), {}),
+        (spec.Vgg11(width=1, activation="tanh", pooling="max", bias=False), {"activation": np.tanh, "reduce": np.max}),
+    ],
+    ids=str,
+)
+def test_vgg11_is_eight_convolutions_in_five_stages_and_a_linear_layer(table, reference):
+    model, x = build(table, input_shape=(64, 32, 3)), inputs(2, 64, 32, 3)
+    params = jax.tree.map(lambda leaf: np.asarray(leaf) + 0.1, model.params)
+
+    outputs = jax.jit(model.apply)(params, x)
+
+    np.testing.assert_allclose(outputs, vgg11(params, x, **reference), rtol=1e-12)
+
+
+def test_vgg11_has_as_many_parameters_as_its_configuration():
+    model, frozen = (build(spec.Vgg11(width=3, train_output=trained), input_shape=(32, 32, 3), num_outputs=10) for trained in (True, False))
+
+    # 3x3 kernels from 3 channels to 1, 2, 4, 4, 8, 8, 8 and 8 times the width, and a bias for each filter.
+    convolutions = 9 * (3 * 3 + (2 + 8 + 16 + 32 + 64 + 64 + 64) * 3**2) + (1 + 2 + 4 + 4 + 8 + 8 + 8 + 8) * 3
+    assert model.num_params == convolutions + 8 * 3 * 10 + 10
+    assert frozen.num_params == convolutions == sum(leaf.size for leaf in jax.tree.leaves(frozen.params))
+
+
+def test_a_linear_layer_that_is_not_trained_stays_in_the_function_as_it_starts():
+    model, frozen = (build(spec.Vgg11(width=1, train_output=trained), input_shape=(32, 32)) for trained in (True, False))
+    x = inputs(2, 32, 32)
+    params = jax.tree.map(lambda leaf: np.asarray(leaf) + 0.1, frozen.params)
+
+    outputs = jax.jit(frozen.apply)(params, x)
+
+    assert [*frozen.params] == [f"conv_{index}" for index in range(8)]
+    np.testing.assert_allclose(outputs, vgg11(params | {"output": model.params["output"]}, x[..., None]), rtol=1e-12)
+
+
 @pytest.mark.parametrize(
     ("activation", "at_minus_one"),
     [
@@ -162,6 +221,18 @@ def test_kernels_are_normal_with_variance_init_scale_squared_over_fan_in_and_bia
     assert all(not np.asarray(leaf).any() for path, leaf in jax.tree.leaves_with_path(model.params) if "bias" in str(path))
 
 
+def test_vgg11_starts_with_kernels_of_the_variance_of_their_filters_and_small_outputs():
+    params = build(spec.Vgg11(width=8), input_shape=(32, 32, 3), num_outputs=50).params
+
+    for name, layer in params.items():
+        kernel = np.asarray(layer["kernel"])
+        deviation = 0.01 if name == "output" else np.sqrt(2 / (9 * kernel.shape[-1]))
+        # Standard errors of the mean and the standard deviation of n normal draws.
+        assert abs(kernel.mean()) < 4 * deviation / np.sqrt(kernel.size)
+        assert abs(kernel.std() / deviation - 1) < 4 / np.sqrt(2 * kernel.size)
+        assert not np.asarray(layer["bias"]).any()
+
+
 def test_initial_parameters_follow_from_the_seed_in_either_precision():
     one, same, single, other = (
         build(spec.Linear(), seed=seed, dtype=dtype).params["layer_0"]["kernel"]
@@ -196,6 +267,20 @@ def test_a_cnn_that_halves_the_image_away_is_refused():
 
     with pytest.raises(SpecError, match=r"model\.depth = 4: 8x8 images can be halved 3 times"):
         build(spec.Cnn(depth=4, width=1))
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((28, 28), r'"vgg11": it halves images 5 times, and these are 28x28; expected sides in multiples of 32'),
+        ((16, 32, 3), "these are 16x32; expected"),
+        ((32, 48, 3), "these are 32x48; expected"),
+        ((1024,), r'"vgg11": the inputs have the shape \(1024,\), expected images'),
+    ],
+)
+def test_vgg11_on_images_that_it_cannot_halve_five_times_is_refused(shape, message):
+    with pytest.raises(SpecError, match=message):
+        build(spec.Vgg11(width=1), input_shape=shape)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 from msgspec import structs
 
@@ -32,12 +33,14 @@ from runners.spec import (
     Muon,
     Nesterov,
     NormalizedGd,
+    Npz,
     RmsProp,
     Run,
     Sam,
     Sgd,
     SignDescent,
     Train,
+    Vgg11,
 )
 
 TIMES = {"time", "seconds"}
@@ -186,6 +189,26 @@ def test_every_quantity_that_starts_from_the_last_measurement_resumes_bit_for_bi
 
     assert measured(cut_off) == measured(whole)
     assert {line["kind"] for line in measured(whole)} == {*SERIES_KINDS} - {"flow", "limiting_flow"}
+
+
+@pytest.mark.slow
+def test_a_run_with_a_layer_that_is_not_trained_resumes_bit_for_bit(tmp_path):
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "images.npz", x=rng.standard_normal((12, 32, 32, 3)), y=np.arange(12) % 3)
+    asked = Train(
+        data=Npz(path=str(tmp_path / "images.npz"), num_test=0),
+        model=Vgg11(width=1, train_output=False),
+        optimizer=NormalizedGd(lr=0.05),
+        measure=Measure(sharpness_every=4, ntk_every=0, evaluate_every=0),
+        run=Run(steps=24, checkpoint_every=8),
+    )
+    whole, cut_off = make(tmp_path, "whole", asked), make(tmp_path, "cut-off", asked)
+    sit(whole, asked)
+    cut_off_after(cut_off, 20, whole)
+
+    sit(cut_off, asked)
+
+    assert measured(cut_off) == measured(whole)
 
 
 def test_a_killed_process_resumes_bit_for_bit(tmp_path):

@@ -96,7 +96,10 @@ def test_the_home_folder_is_expanded_and_nothing_else(read, monkeypatch):
         ('[objective]\nname = "zzz"', 'objective.name = "zzz": expected "mse" or "cross_entropy".'),
         ("[objective]\nname = 3", 'objective.name = 3: expected "mse" or "cross_entropy".'),
         ('[objective]\nname = "a:b"', 'objective.name = "a:b": expected "mse" or "cross_entropy".'),
-        ('[model]\nname = "my-net:Net"', 'model.name = "my-net:Net": expected "linear", "mlp", "cnn" or "package.module:attribute".'),
+        (
+            '[model]\nname = "my-net:Net"',
+            'model.name = "my-net:Net": expected "linear", "mlp", "cnn", "vgg11" or "package.module:attribute".',
+        ),
         ('[model]\nname = "custom"\ntarget = "Net"', 'model.target = "Net": expected text like "package.module:attribute".'),
         (
             '[model]\nactivation = "tahn"',
@@ -165,6 +168,10 @@ def test_the_home_folder_is_expanded_and_nothing_else(read, monkeypatch):
         (
             '[data]\nname = "gaussian"\n[model]\nname = "cnn"',
             'model.name = "cnn": needs images, and data.name = "gaussian" has none. Use "mlp" or "linear".',
+        ),
+        (
+            '[data]\nname = "mnist"\n[model]\nname = "vgg11"',
+            'model.name = "vgg11": needs images with sides in multiples of 32, and those of data.name = "mnist" are smaller. Use "cnn".',
         ),
         *(
             (f"[optimizer]\n{optimizer}\n[measure]\n{measure}", message)

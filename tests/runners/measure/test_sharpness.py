@@ -53,6 +53,38 @@ def spectrum(matrix):
 # --- values ---
 
 
+@pytest.mark.slow
+def test_the_sharpness_of_a_net_with_a_layer_that_is_not_trained_is_that_of_its_other_layers_alone():
+    whole, trained = (
+        models.build(
+            spec.Vgg11(width=1, activation="tanh", train_output=train), input_shape=(32, 32), num_outputs=3, seed=0, dtype="float64"
+        )
+        for train in (True, False)
+    )
+    rng = np.random.default_rng(0)
+    x, y = jnp.asarray(rng.standard_normal((2, 32, 32))), jnp.array([0, 2])
+    # Off the start, where the small linear layer leaves next to no curvature.
+    params = jax.tree.map(lambda leaf: leaf + 0.3 * rng.standard_normal(leaf.shape), trained.params)
+    flat, unravel = ravel_pytree(params)
+
+    @jax.jit
+    def dense_hessian(flat, x, y):
+        def loss(flat):
+            outputs = whole.apply(unravel(flat) | {"output": whole.params["output"]}, x)
+            return 0.5 * jnp.sum((outputs - jnp.eye(3)[y]) ** 2) / len(x)
+
+        return jax.lax.map(lambda unit: jax.jvp(jax.grad(loss), (flat,), (unit,))[1], jnp.eye(flat.size), batch_size=32)
+
+    expected = spectrum(dense_hessian(flat, x, y))[0]
+    meter = EigenMeter(sharpness.hessian(Problem(trained.apply, Objective("mse"), 2)), params, x=x, y=y, top_k=1, accuracy=TIGHT)
+
+    found, _ = meter.measure(params, meter.start, jax.random.key(0))
+
+    assert found.converged
+    assert found.values[0] == pytest.approx(expected, rel=1e-8)
+    assert found.vectors.shape == (1, trained.num_params)
+
+
 def test_the_values_are_the_largest_eigenvalues_of_the_dense_hessian():
     case, meter = dense.named(MLP), meter_of(TIGHT)
 
