@@ -351,8 +351,8 @@ def _followed(spec: Descent, path: KeyPath, of: str) -> Iterator[Problem]:
             decay = ("objective", "weight_decay")
             message = f"{follows} follows K, which is not known for {_called(spec.optimizer)} with {dotted(decay)}. Set that to 0."
             yield Problem((path, decay), message)
-        elif not isinstance(spec.optimizer, Sgd | HeavyBall | EmaMomentum | Adam | RmsProp):
-            known = "sgd, heavy_ball, ema_momentum, adam, adamw and rmsprop"
+        elif not isinstance(spec.optimizer, Sgd | HeavyBall | Nesterov | EmaMomentum | Adam | RmsProp):
+            known = "sgd, heavy_ball, nesterov, ema_momentum, adam, adamw and rmsprop"
             yield Problem((path, name), f"{follows} follows K, which is known for {known} only.")
         if spec.optimizer.drawn == "full":
             yield Problem((path, ("optimizer", "batch_size")), f"{follows} follows K: expected batches, as the full batch has no noise.")

@@ -14,7 +14,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from runners.spec import Adam, AdamW, CustomOptimizer, EmaMomentum, HeavyBall, Optimizer, RmsProp, Sgd
+from runners.spec import Adam, AdamW, CustomOptimizer, EmaMomentum, HeavyBall, Nesterov, Optimizer, RmsProp, Sgd
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,8 @@ class Noise:
     """rho of the loss's term (rho/2) |params|^2."""
     shrinkage: float = 0.0
     """1 - a: by what share a step shrinks the parameters beside all that the gradient does."""
+    nesterov: bool = False
+    """Whether x -= lr (g + b m) instead, as by Nesterov; without shrinkage."""
 
     @property
     def strength(self) -> float:
@@ -44,8 +46,9 @@ class Noise:
 
     @property
     def edge(self) -> float:
-        """The lr l from which on a mode is unstable by itself: e = (1 + a)(1 + b) - lr rho."""
-        return (2 - self.shrinkage) * (1 + self.momentum) - self.lr * self.weight_decay
+        """The lr l from which on a mode is unstable by itself: e = (1 + a)(1 + b) - lr rho; Nesterov's 2 (1 + b) / (1 + 2 b) - lr rho."""
+        largest = (2 - self.shrinkage) * (1 + self.momentum)
+        return (largest / (1 + 2 * self.momentum) if self.nesterov else largest) - self.lr * self.weight_decay
 
 
 def noise(optimizer: Optimizer, *, lr: float, num_examples: int, weight_decay: float = 0.0) -> Noise | None:
@@ -55,7 +58,7 @@ def noise(optimizer: Optimizer, *, lr: float, num_examples: int, weight_decay: f
     is not part of P, Adam's bias corrections are. AdamW's decoupled decay d is the factor a = 1 - lr d on every parameter, which P
     does not divide, and so on every mode.
 
-    None is for Nesterov, users' chains that do not state their beta1, and those whose step is not linear in the gradient: SAM, normalised
+    None is for users' chains that do not state their beta1, and for those whose step is not linear in the gradient: SAM, normalised
     and sign descent, Muon. None too for a preconditioner and weight decay of the loss together: the decay becomes rho P^-1, whose
     eigenvectors are not those of P^-1/2 G P^-1/2, so that its modes do not fall apart.
 
@@ -76,6 +79,8 @@ def noise(optimizer: Optimizer, *, lr: float, num_examples: int, weight_decay: f
             return Noise(lr, 0.0, p, weight_decay)
         case HeavyBall():
             return Noise(lr, optimizer.momentum, p, weight_decay)
+        case Nesterov():
+            return Noise(lr, optimizer.momentum, p, weight_decay, nesterov=True)
         case EmaMomentum():
             return Noise((1 - optimizer.momentum) * lr, optimizer.momentum, p, weight_decay)
         case AdamW(beta1=b, decoupled_decay=decay):
@@ -135,7 +140,7 @@ def crossover_batch(
 
 
 def trace_part(noise: Noise, trace: float) -> float:
-    """K for small lr: p lr tr(G) / (2 (1 - b)). At most K without decay and for p <= (1 - b) / (1 + b).
+    """K for small lr: p lr tr(G) / (2 (1 - b)). At most K without decay and for p <= (1 - b) / (1 + b), Nesterov aside.
 
     Args:
         noise: The batches' noise.
@@ -168,6 +173,17 @@ def kernel_norm(noise: Noise, eigenvalues: Sequence[float], *, trace: float) -> 
     whose variance is that of the noise times (1 + a b) / ((1 - a b)(1 + a b - phi)(1 + a b + phi)), and 1 + a b - phi = d + h,
     1 + a b + phi = e - h. Plain steps without decay: K = p lr sum_a l_a / (2 - (1 - p) lr l_a). The rest of the trace enters
     by `trace_part`, its value for small lr (with decay an upper bound of it).
+
+    Nesterov takes the gradient's noise twice, by 1 + b in its own step and by -b in the next, as with y = x - lr g(x) it is
+    x' = y' + b (y' - y). With q = 1 - lr (l + rho) and noise e' of the step itself and e of the one before
+
+        z'' = (1 + b) q z' - b q z + (1 + b) e' - b e,
+
+    whose variance is that of the noise times ((1 + b q)((1 + b)^2 + b^2) - 2 b (1 + b)^2 q) / ((1 - b q)(1 - q)(1 + (1 + 2 b) q)):
+
+        w_a = p h_a^2 (1 + 2 b + 2 b^2 - b (1 + 2 b) q_a) / ((1 - b q_a)(d + h_a)(1 + 2 b)(e - h_a)),
+
+    since (1 + b q)(1 + 2 b + 2 b^2) - 2 b (1 + b)^2 q = 1 + 2 b + 2 b^2 - b (1 + 2 b) q.
 
     Args:
         noise: The batches' noise.
@@ -224,6 +240,14 @@ def kernel_norm_error(
         rank: r, the most eigenvalues of G that are not 0: the smaller of parameters and examples times outputs.
         frobenius: |G|_F^2, with its standard error added; None where it is not known.
 
+    Nesterov's f is neither. Without decay f(l) / l = p lr N(h) / D(h) with N = n + m h, n = 1 + b, m = b (1 + 2 b), and
+    D = (1 - b + b h)(2 (1 + b) - (1 + 2 b) h) + p h N. Its derivative has the sign of an increasing function of h >= 0,
+
+        m D(0) - n D'(0) + (1 - p) m (2 n h + m h^2),
+
+    so that it is largest at one end of [0, t] and least where that vanishes or at the other: the rest is off by R times the
+    larger distance from c. With decay no bound is known.
+
     Returns:
         In the unit of `kernel_norm`; None where it has no bound, as where K is infinite, an eigenvalue may be past its edge, or a
         number is not one.
@@ -238,7 +262,7 @@ def kernel_norm_error(
     squares = None if frobenius is None else max(frobenius - sum(value**2 for value, _ in known), 0.0)
     moved = sum(_moved(noise, value, error, slope=slope) for value, error in known)
     unknown = _rest_error(noise, rest, limit=limit, count=max(rank - len(known), 1))
-    if squares is not None and noise.damping == 0:
+    if squares is not None and noise.damping == 0 and not noise.nesterov:
         unknown = min(unknown, slope * squares * _curving(noise, limit))
     total = slope * (sem + max(excess, 0.0)) + moved + unknown
     return total if math.isfinite(total) else None
@@ -253,12 +277,28 @@ def _rest_error(noise: Noise, rest: float, *, limit: float, count: int) -> float
     """The furthest that `trace_part` of the rest can be from its eigenvalues' part of K."""
     if rest == 0:
         return 0.0
+    if noise.nesterov:
+        return _rest_error_of_nesterov(noise, rest, limit=limit)
     if noise.strength > 1 and noise.damping:
         ends = [0.0, rest * noise.strength * noise.lr / noise.edge if noise.edge > 0 else math.inf]
     else:
         limit = max(limit, rest / count)
         ends = [rest * _mode(noise, limit) / limit, count * _mode(noise, rest / count)]
     return max(abs(end - trace_part(noise, rest)) for end in ends)
+
+
+def _rest_error_of_nesterov(noise: Noise, rest: float, *, limit: float) -> float:
+    b, slope = noise.momentum, trace_part(noise, 1.0)
+    if noise.damping or limit == 0:
+        return math.inf
+    places = [limit]
+    if b > 0 and noise.p < 1:
+        n, m = 1 + b, b * (1 + 2 * b)
+        falling = n * (2 * b * (1 + b) - (1 - b) * (1 + 2 * b) + noise.p * n) - m * 2 * (1 - b) * (1 + b)
+        if falling > 0:
+            lowest = (math.sqrt(n * n + falling / (1 - noise.p)) - n) / m
+            places.append(min(lowest / noise.lr, limit))
+    return rest * max(abs(_mode(noise, place) / place - slope) for place in places)
 
 
 def _curving(noise: Noise, limit: float) -> float:
@@ -271,6 +311,9 @@ def _curving(noise: Noise, limit: float) -> float:
 def _mode(noise: Noise, value: float) -> float:
     h = noise.lr * value
     strength = noise.strength * h * h
+    if noise.nesterov:
+        b, q = noise.momentum, 1 - h - noise.damping
+        strength = noise.p * h * h * (1 + 2 * b + 2 * b * b - b * (1 + 2 * b) * q) / ((1 - b * q) * (1 + 2 * b))
     damping = (noise.damping + h) * (noise.edge - h)
     if strength == 0:
         return 0.0

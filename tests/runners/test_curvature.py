@@ -220,7 +220,7 @@ def test_weight_decay_enters_the_noise_kernel_and_leaves_no_necessary_bound_to_m
 
 @pytest.mark.parametrize(
     ("optimizer", "objective"),
-    [(spec.Nesterov(batch_size=4), spec.Mse()), (spec.Adam(batch_size=4), spec.Mse(weight_decay=0.1)), (spec.RmsProp(), spec.Mse())],
+    [(spec.Muon(batch_size=4), spec.Mse()), (spec.Adam(batch_size=4), spec.Mse(weight_decay=0.1)), (spec.RmsProp(), spec.Mse())],
 )
 def test_where_no_noise_kernel_is_known_there_is_none_and_nothing_is_measured_for_it(optimizer, objective):
     measured = made(optimizer, objective)

@@ -4,7 +4,7 @@ from msgspec.structs import replace
 
 from runners.panels import train_panels
 from runners.records import BatchSharpnessRecord, DensityRecord, NtkRecord, Panel, SharpnessRecord, StablenessRecord
-from runners.spec import Adam, HeavyBall, Measure, Mse, Nesterov, NormalizedGd, Optimizer, Sgd, Train
+from runners.spec import Adam, HeavyBall, Measure, Mse, Muon, NormalizedGd, Optimizer, Sgd, Train
 
 DENSITY = Train(measure=Measure(density_every=10))
 
@@ -68,7 +68,7 @@ def test_the_panel_of_the_ntk_shows_the_trace_that_k_is_made_of():
     assert [note.label for note in adaptive.notes] == ["raw trace", "K", "bound", "crossover batch"]
     assert {curve.field for curve in (*adaptive.series, *adaptive.notes, *adaptive.references)} <= {*NtkRecord.__struct_fields__}
     assert adaptive.edge is not None
-    for unknown in (full, panel_of(Adam(batch_size=4), weight_decay=0.1), panel_of(Nesterov(batch_size=4))):
+    for unknown in (full, panel_of(Adam(batch_size=4), weight_decay=0.1), panel_of(Muon(batch_size=4))):
         assert (unknown.title, unknown.edge, unknown.references, unknown.notes, unknown.ratio) == ("NTK trace", None, (), (), None)
 
 

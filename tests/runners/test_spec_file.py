@@ -201,9 +201,10 @@ def test_the_home_folder_is_expanded_and_nothing_else(read, monkeypatch):
                     "measure.ntk_every = 0: optimizer.batch_size follows K, which has to be measured. Set it to 50.",
                 ),
                 (
-                    'name = "nesterov"\nbatch_size = { kind = "edge", initial = 4 }',
+                    'name = "muon"\nbatch_size = { kind = "edge", initial = 4 }',
                     "",
-                    "optimizer.batch_size follows K, which is known for sgd, heavy_ball, ema_momentum, adam, adamw and rmsprop only.",
+                    "optimizer.batch_size follows K, which is known for sgd, heavy_ball, nesterov, ema_momentum, adam, adamw and "
+                    "rmsprop only.",
                 ),
                 (
                     'name = "adam"\nbatch_size = { kind = "edge", initial = 4 }\n[objective]\nweight_decay = 0.1',
