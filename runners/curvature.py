@@ -29,13 +29,15 @@ from runners.models import Model
 from runners.objectives import Objective
 from runners.programs import Program
 from runners.records import AnyMeasurement, EventRecord, NtkRecord, SharpnessRecord
-from runners.spec import Optimizer, Sgd
+from runners.spec import Optimizer
 
 STREAMS = ("sharpness", "preconditioned", "ntk", "smallest", "verification", *(gauge.name for gauge in gauges.GAUGES))
 """Which stream of random numbers a measurement draws from, by its place here: append, never reorder."""
 UNFOLLOWED = 0.5
 """Below this share of its square along the eigenvectors followed so far, the top eigenvector is a new one. On digits, measured
 every 10 steps, the share was above 0.6 in 135 of 139 measurements and below 0.35 in the others."""
+PRECONDITIONED_NTK = "preconditioned_ntk"
+"""Where the state keeps what the preconditioned NTK's next measurement starts from. Its random numbers are those of the NTK's."""
 UNCONVERGED = "unconverged"
 """Where the state keeps whether the last sharpness was one that did not converge: of several in a row only the first is told."""
 FOLLOWED = "Rayleigh quotient in the update, from a power step two updates before; a lower bound"
@@ -66,7 +68,7 @@ class Curvature:
             objective: Its loss.
             x: All training inputs.
             y: Their labels or targets.
-            preconditioned: Whether the optimizer's edge is one of the preconditioned sharpness.
+            preconditioned: Whether the optimizer's edge, and its K, are of the preconditioned curvature.
             fresh: Whether the first measurements are those of step 0 at the model's own parameters, so that they can begin
                 while the rest is traced: it hides 0.2 to 0.4 of 4 s to the first step of `digits-sgd`.
         """
@@ -76,6 +78,7 @@ class Curvature:
         self.optimizer: Optimizer = spec.optimizer
         """Its table; the batch size may change between measurements."""
         self._num_train = len(x)
+        self._is_preconditioned = preconditioned
         self.num_examples = len(x) if measure.num_examples == "all" else measure.num_examples
         self.formula = thresholds.formula(spec.optimizer, spec.objective.transform)
         self.last_words = ""
@@ -94,6 +97,7 @@ class Curvature:
         """What the next measurements start from; with the step it decides their every bit."""
         self.programs: list[Program[Any]] = []
         """What the measurements run."""
+        self._preconditioned_ntk: NtkMeter | None = None
         self._news: list[tuple[str, str]] = []
         """Events that a measurement gives rise to, and their messages, until they are told."""
         self._first_keys: dict[str, Key[Array, ""]] = {}
@@ -115,7 +119,7 @@ class Curvature:
             if measure.smallest:
                 self._smallest = self._meter("smallest", sharpness.negated_hessian(self._problem), model.params, top_k=1)
         if measure.ntk_every:
-            self._ntk = self._ntk_meter(model.params)
+            self._ntk = self._ntk_meters(model.params)
             if fresh:
                 self._ntk.begin(model.params, self.state["ntk"], self._random(0, "ntk"))
         self._gauges = gauges.asked(Setting(spec, self._problem, model.params, self._x, self._y, self._num_train))
@@ -145,7 +149,7 @@ class Curvature:
         Args:
             params: Where to measure.
             preconditioner: Gives the optimizer's diagonal P, if it has one by now; then the preconditioned sharpness is
-                what is held against the edge.
+                what is held against the edge, and what K is made of.
             lr: Learning rate at this step.
             step: For the records and the random directions.
             clock: Run time, for the records.
@@ -167,7 +171,7 @@ class Curvature:
                 record, self.state[gauge.name] = gauge.read(at, self.state[gauge.name])
                 yield record
         if is_due(measure.ntk_every):
-            yield self.ntk(params, lr=lr, step=step, time=clock())
+            yield self.ntk(params, preconditioner() if self._preconditioned_ntk else None, lr=lr, step=step, time=clock())
 
     def solves(self, is_due: Callable[[int], bool]) -> bool:
         """Whether the sharpness is solved for at this step, for its own sake or another quantity's; see `measure`."""
@@ -209,9 +213,10 @@ class Curvature:
         )
         return self._held_against_edge(record, self._edge_at(lr, loss=loss, grad_norm=grad_norm), 0.0)
 
-    def ntk(self, params: PyTree[Array], *, lr: float, step: int, time: float) -> NtkRecord:
-        """Trace of the NTK and noise kernel norm K at these parameters, for the batches and the learning rate of this step."""
-        found, self.state["ntk"] = self._ntk.measure(params, self.state["ntk"], self._random(step, "ntk"))
+    def ntk(self, params: PyTree[Array], preconditioner: PyTree[Array] | None = None, *, lr: float, step: int, time: float) -> NtkRecord:
+        """Trace of the NTK and noise kernel norm K at these parameters, for this step's batches and learning rate; see `measure`."""
+        key = self._random(step, "ntk")
+        found, self.state["ntk"] = self._ntk.measure(params, self.state["ntk"], key)
         record = NtkRecord(
             step=step,
             time=time,
@@ -225,7 +230,21 @@ class Curvature:
             num_examples=self.num_examples,
             seconds=found.seconds,
         )
-        record = self._with_crossover(record, found)
+        if self._is_preconditioned:
+            if not self._preconditioned_ntk or preconditioner is None:
+                return record
+            start = self.state[PRECONDITIONED_NTK]
+            found, self.state[PRECONDITIONED_NTK] = self._preconditioned_ntk.measure(params, start, key, preconditioner)
+            record = replace(
+                record,
+                preconditioned_trace=found.trace,
+                preconditioned_sem=found.sem,
+                preconditioned_eigenvalues=found.eigenvalues or UNSET,
+                preconditioned_eigenvalue_errors=found.errors or UNSET,
+                preconditioned_method=found.method,
+                seconds=record.seconds + found.seconds,
+            )
+        record = self._with_crossover(record, found, lr)
         noise = noise_kernel.noise(self.optimizer, lr=lr, num_examples=self._num_train, weight_decay=self._spec.objective.weight_decay)
         return self._with_noise_kernel(record, found, noise) if noise and noise.p else record
 
@@ -235,24 +254,33 @@ class Curvature:
         self.state[name] = meter.start
         return meter
 
-    def _ntk_meter(self, params: PyTree[Array]) -> NtkMeter:
-        spec, measure = self._spec, self._measure
-        noise = noise_kernel.noise(spec.optimizer, lr=1.0, num_examples=self._num_train)
+    def _ntk_meters(self, params: PyTree[Array]) -> NtkMeter:
+        """The meter of the NTK; beside it that of the preconditioned one, where K is of it."""
+        spec, asked = self._spec, self._measure.ntk_eigenvalues
+        noise = noise_kernel.noise(spec.optimizer, lr=1.0, num_examples=self._num_train, weight_decay=spec.objective.weight_decay)
         has_noise_kernel = noise is not None and noise.p > 0
-        asked = measure.ntk_eigenvalues
-        meter = NtkMeter(
-            self._problem,
-            params,
-            x=self._x,
-            method=measure.ntk_method,
-            num_probes=measure.ntk_probes,
-            num_eigenvalues=NTK_EIGENVALUES * has_noise_kernel if asked == "auto" else asked,
-            accuracy=self._accuracy,
-            with_norms=has_noise_kernel and isinstance(spec.optimizer, Sgd) and not spec.objective.weight_decay,
-        )
-        self.programs.append(meter.program)
-        self.state["ntk"] = meter.start
-        return meter
+        is_plain = noise is not None and not noise.momentum and not noise.damping
+
+        def meter(name: str, *, preconditioned: bool) -> NtkMeter:
+            is_of_noise = has_noise_kernel and preconditioned == self._is_preconditioned
+            meter = NtkMeter(
+                self._problem,
+                params,
+                x=self._x,
+                method=self._measure.ntk_method,
+                num_probes=self._measure.ntk_probes,
+                num_eigenvalues=NTK_EIGENVALUES * is_of_noise if asked == "auto" else asked,
+                accuracy=self._accuracy,
+                with_norms=is_of_noise and is_plain,
+                preconditioned=preconditioned,
+            )
+            self.programs.append(meter.program)
+            self.state[name] = meter.start
+            return meter
+
+        if has_noise_kernel and self._is_preconditioned:
+            self._preconditioned_ntk = meter(PRECONDITIONED_NTK, preconditioned=True)
+        return meter("ntk", preconditioned=False)
 
     def _loss_and_norm(self, params: PyTree[Array], x: Array, y: Array) -> tuple[Array, Array]:
         loss, gradient = operators.loss_and_gradient(self._problem, params, x=x, y=y)
@@ -326,11 +354,12 @@ class Curvature:
         self.last_words = f"; at step {record.step} the sharpness was {value / edge:.3g} of its threshold {self.formula}"
         return replace(record, threshold=edge, ratio=value / edge)
 
-    def _with_crossover(self, record: NtkRecord, found: Ntk) -> NtkRecord:
+    def _with_crossover(self, record: NtkRecord, found: Ntk, lr: float) -> NtkRecord:
         if not found.eigenvalues or self._spec.objective.weight_decay or self._spec.objective.transform != "none":
             return record
         batch = noise_kernel.crossover_batch(
             self.optimizer,
+            lr=lr,
             trace=found.trace,
             largest=found.eigenvalues[0],
             num_examples=self._num_train,

@@ -235,7 +235,7 @@ class LinearModelRunner(Ensemble):
         bound = noise_kernel.necessary_bound(
             noise, trace=trace, frobenius=float(np.square(self._values).sum()), example_frobenius=float(np.square(own).mean())
         )
-        batch = noise_kernel.crossover_batch(self._optimizer, trace=trace, largest=max(self._values), num_examples=size)
+        batch = noise_kernel.crossover_batch(self._optimizer, lr=lr, trace=trace, largest=max(self._values), num_examples=size)
         return NtkRecord(
             step=self.step,
             time=seconds,
@@ -342,4 +342,4 @@ def _panels(optimizer: Sgd | HeavyBall) -> tuple[Panel, ...]:
         references=() if momentum_of(optimizer) else (long_run,),
     )
     sharpness = panels.sharpness(thresholds.formula(optimizer))
-    return (loss, growth, sharpness, panels.ntk(minibatch=True, per_output=False)) if has_noise else (loss, growth, sharpness)
+    return (loss, growth, sharpness, panels.ntk(has_noise_kernel=True)) if has_noise else (loss, growth, sharpness)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from runners.experiments import Descent
+from runners.measure import noise_kernel
 from runners.records import Curve, Edge, Panel
 from runners.spec import EdgeBatch, EmaMomentum, HeavyBall, Nesterov, NormalizedGd, Sgd
 
@@ -21,7 +22,7 @@ def train_panels(
     Args:
         spec: The run's spec.
         formula: The optimizer's edge in words, such as `2/lr`; None when none is known.
-        preconditioned: Whether the edge is one of the preconditioned sharpness.
+        preconditioned: Whether the edge, and K, are of the preconditioned curvature.
         per_output: Whether K and its threshold are in the per-output convention.
         has_test: Whether there are test examples.
         layers: The names of the model's layers, from its input on.
@@ -36,7 +37,8 @@ def train_panels(
         in_pairs = isinstance(spec.optimizer, NormalizedGd) or spec.objective.transform == "sqrt"
         panels.append(sharpness(formula, preconditioned=preconditioned, in_pairs=in_pairs))
     if spec.measure.ntk_every:
-        panels.append(ntk(minibatch=minibatch, per_output=per_output))
+        has_noise_kernel = minibatch and noise_kernel.is_known(spec.optimizer, weight_decay=spec.objective.weight_decay)
+        panels.append(ntk(has_noise_kernel=has_noise_kernel, preconditioned=preconditioned and has_noise_kernel, per_output=per_output))
     if spec.measure.gauss_newton_every:
         panels.append(_gauss_newton())
     if spec.measure.layers_every:
@@ -119,25 +121,26 @@ def sharpness(formula: str | None, *, preconditioned: bool = False, in_pairs: bo
     )
 
 
-def ntk(*, minibatch: bool, per_output: bool) -> Panel:
-    """NTK trace, with minibatches against the stochastic threshold."""
-    stochastic = Curve(record="ntk", field="threshold", label="stochastic threshold")
-    return Panel(
-        title="NTK trace",
-        series=(Curve(record="ntk", field="trace", label="trace"),),
-        references=(stochastic,) if minibatch else (),
-        error=Curve(record="ntk", field="sem", label="standard error"),
-        ratio=Curve(record="ntk", field="ratio", label="of its threshold, per output" if per_output else "of its threshold")
-        if minibatch
-        else None,
+def ntk(*, has_noise_kernel: bool, preconditioned: bool = False, per_output: bool = False) -> Panel:
+    """NTK trace; where there is a K the trace that it is made of, against the stochastic threshold."""
+    panel = Panel(
+        title="preconditioned NTK trace" if preconditioned else "NTK trace",
+        series=(Curve(record="ntk", field="preconditioned_trace" if preconditioned else "trace", label="trace"),),
+        error=Curve(record="ntk", field="preconditioned_sem" if preconditioned else "sem", label="standard error"),
+    )
+    if not has_noise_kernel:
+        return panel
+    return replace(
+        panel,
+        references=(Curve(record="ntk", field="threshold", label="stochastic threshold"),),
+        ratio=Curve(record="ntk", field="ratio", label="of its threshold, per output" if per_output else "of its threshold"),
         notes=(
+            *((Curve(record="ntk", field="trace", label="raw trace"),) if preconditioned else ()),
             Curve(record="ntk", field="noise_kernel", label="K"),
             Curve(record="ntk", field="noise_kernel_bound", label="bound"),
             Curve(record="ntk", field="crossover_batch", label="crossover batch"),
-        )
-        if minibatch
-        else (),
-        edge=_edge("stochastic", "ntk", "noise_kernel", moved_by="lr or batch size") if minibatch else None,
+        ),
+        edge=_edge("stochastic", "ntk", "noise_kernel", moved_by="lr or batch size"),
     )
 
 

@@ -382,11 +382,12 @@ class NtkRecord(Record, frozen=True, kw_only=True, tag="ntk"):
     sem: float | None
     """Standard error of the trace; null when it is exact."""
     threshold: Number | UnsetType = UNSET
-    """Trace at which noise_kernel_trace = 1; absent with the full batch, or where no K is known for the optimizer."""
+    """Trace, for an adaptive optimizer preconditioned_trace, at which noise_kernel_trace = 1; absent with the full batch, or where no K
+    is known for the optimizer."""
     ratio: Number | UnsetType = UNSET
-    """Trace over threshold = noise_kernel_trace."""
+    """Trace (for an adaptive optimizer the preconditioned one) over threshold = noise_kernel_trace."""
     noise_kernel: Number | UnsetType = UNSET
-    """K from the top eigenvalues and the trace."""
+    """K from the top eigenvalues and the trace, for an adaptive optimizer the preconditioned ones."""
     noise_kernel_trace: Number | UnsetType = UNSET
     """The trace part of K: what K is for a small learning rate."""
     noise_kernel_bound: Number | UnsetType = UNSET
@@ -400,9 +401,18 @@ class NtkRecord(Record, frozen=True, kw_only=True, tag="ntk"):
     crossover_batch_error: Number | UnsetType = UNSET
     """Estimated error of crossover_batch."""
     eigenvalues: tuple[Number, ...] | UnsetType = UNSET
-    """Top Gauss-Newton eigenvalues; they enter K."""
+    """Top Gauss-Newton eigenvalues; they enter K, but for adaptive optimizers."""
     eigenvalue_errors: tuple[Number, ...] | UnsetType = UNSET
     """Estimated error of each of them."""
+    preconditioned_trace: Number | UnsetType = UNSET
+    """Trace of P^-1/2 G P^-1/2 with the Gauss-Newton matrix G and the adaptive optimizer's present preconditioner P; absent where K is."""
+    preconditioned_sem: float | UnsetType | None = UNSET
+    """Its standard error; null when it is exact."""
+    preconditioned_eigenvalues: tuple[Number, ...] | UnsetType = UNSET
+    """Top eigenvalues of P^-1/2 G P^-1/2; they enter K."""
+    preconditioned_eigenvalue_errors: tuple[Number, ...] | UnsetType = UNSET
+    """Estimated error of each of them."""
+    preconditioned_method: str | UnsetType = UNSET
     convention: Literal["per_output", "sum"]
     """per_output: K and its threshold are divided and multiplied by the number of outputs."""
     method: str

@@ -352,8 +352,13 @@ def _followed(spec: Descent, path: KeyPath, of: str) -> Iterator[Problem]:
         if not spec.measure.ntk_every:
             key = ("measure", "ntk_every")
             yield Problem((key, path), f"{dotted(key)} = 0: {follows} follows K, which has to be measured. Set it to 50.")
-        if not isinstance(spec.optimizer, Sgd | HeavyBall | EmaMomentum):
-            yield Problem((path, name), f"{follows} follows K, which is known for sgd, heavy_ball and ema_momentum only.")
+        if isinstance(spec.optimizer, Adam | RmsProp) and spec.objective.weight_decay:
+            decay = ("objective", "weight_decay")
+            message = f"{follows} follows K, which is not known for {_called(spec.optimizer)} with {dotted(decay)}. Set that to 0."
+            yield Problem((path, decay), message)
+        elif not isinstance(spec.optimizer, Sgd | HeavyBall | Nesterov | EmaMomentum | Adam | RmsProp):
+            known = "sgd, heavy_ball, nesterov, ema_momentum, adam, adamw and rmsprop"
+            yield Problem((path, name), f"{follows} follows K, which is known for {known} only.")
         if spec.optimizer.drawn == "full":
             yield Problem((path, ("optimizer", "batch_size")), f"{follows} follows K: expected batches, as the full batch has no noise.")
 

@@ -6,6 +6,10 @@ d = df/dz. A backward pass through the activations gives d, and two such gradien
 sum_pq (a_p . a_q) (d_p . d'_q), for which nothing of the size of W is formed. Where there are too many positions for that, as
 in a convolution, and for biases and scales, the layer's own gradients are formed.
 
+With a diagonal preconditioner P the inner products are those of the gradients times P^-1/2. In a weight of a layer at one position
+that is sum_ij a_i^2 d_j d'_j / P_ij, for which a product of a^2 with 1 / P stands in for a . a, and nothing more is formed; at several
+positions the gradients are.
+
 Called by `ntk`. Every model is taken one example at a time, so that examples cannot mix.
 
 Source: Goodfellow (2015), arXiv 1510.01799, for one position; Li et al. (2021), arXiv 2110.05679, for several; Bu, Mao and Xu
@@ -41,11 +45,11 @@ Gram: TypeAlias = Callable[[Float[Array, "rows outputs"]], Float[Array, "rows ro
 class Gradients(Protocol):
     """The gradients of any one example."""
 
-    def numbers(self, rows: int) -> int:
+    def numbers(self, rows: int, *, scaled: bool = False) -> int:
         """How many numbers stand at one time for an example and so many directions."""
 
-    def __call__(self, params: Params, x: Shaped[Array, " *input"]) -> tuple[Float[Array, " outputs"], Gram]:
-        """Outputs of the example, and the inner products of their gradients in the parameters."""
+    def __call__(self, params: Params, x: Shaped[Array, " *input"], scale: Params | None = None) -> tuple[Float[Array, " outputs"], Gram]:
+        """Outputs of the example, and the inner products of their gradients in the parameters, times the scale if there is one."""
 
 
 @dataclass(frozen=True)
@@ -55,17 +59,18 @@ class Formed:
     apply: Apply
     num_params: int
 
-    def numbers(self, rows: int) -> int:
+    def numbers(self, rows: int, *, scaled: bool = False) -> int:  # noqa: ARG002 - scaling takes no more
         """The gradients."""
         return rows * self.num_params
 
-    def __call__(self, params: Params, x: Shaped[Array, " *input"]) -> tuple[Float[Array, " outputs"], Gram]:
-        """Outputs of the example, and the inner products of their gradients in the parameters."""
+    def __call__(self, params: Params, x: Shaped[Array, " *input"], scale: Params | None = None) -> tuple[Float[Array, " outputs"], Gram]:
+        """Outputs of the example, and the inner products of their gradients in the parameters, times the scale if there is one."""
         flat, unravel = ravel_pytree(params)
         outputs, pullback = jax.vjp(lambda w: self.apply(unravel(w), x[None])[0], flat)
 
         def gram(u: Array) -> Array:
             gradients: Array = jax.vmap(lambda row: pullback(row)[0])(u)
+            gradients = gradients if scale is None else gradients * ravel_pytree(scale)[0]
             return gradients @ gradients.T
 
         return outputs, gram
@@ -166,44 +171,54 @@ class _Use:
     """The other operand, an activation."""
     result: jax.ShapeDtypeStruct
 
-    def is_paired(self, rows: int) -> bool:
-        """Whether pairs of positions cost less than the gradients in the weight."""
+    def is_paired(self, rows: int, *, scaled: bool = False) -> bool:
+        """Whether pairs of positions cost less than the gradients in the weight; of scaled gradients only a single one does."""
         if not self._is_product:
             return False
         inputs, positions, outputs = self._sizes
+        if scaled:
+            return positions == 1
         pairs = positions**2 * (inputs + rows * outputs) + rows**2 * positions * outputs
         return pairs < rows * positions * inputs * outputs + rows**2 * inputs * outputs
 
-    def numbers(self, rows: int) -> int:
+    def numbers(self, rows: int, *, scaled: bool = False) -> int:
         """What stands for so many directions."""
-        if self.is_paired(rows):
+        if self.is_paired(rows, scaled=scaled):
             return int(self._sizes[1] ** 2 + 2 * rows * self.result.size)
         return int(rows * (self.result.size + self.weight.size))
 
-    def gram(self, weight: Array, other: Array, cotangents: Float[Array, "rows *result"]) -> Array:
-        """This weight's part of the inner products."""
+    def gram(self, weight: Array, other: Array, cotangents: Float[Array, "rows *result"], scale: Array | None) -> Array:
+        """This weight's part of the inner products; of gradients times the scale, shaped like it, if there is one."""
         rows = len(cotangents)
-        if self.is_paired(rows):
-            return self._paired(other, cotangents)
+        if self.is_paired(rows, scaled=scale is not None):
+            return self._paired(other, cotangents, scale)
         _, pullback = jax.vjp(lambda weight: self._result(weight, other), weight)
-        gradients: Array = jax.vmap(lambda d: pullback(d)[0])(cotangents).reshape(rows, -1)
+        gradients: Array = jax.vmap(lambda d: pullback(d)[0])(cotangents)
+        gradients = (gradients if scale is None else gradients * scale).reshape(rows, -1)
         return gradients @ gradients.T
 
-    def _paired(self, other: Array, cotangents: Array) -> Array:
+    def _paired(self, other: Array, cotangents: Array, scale: Array | None) -> Array:
         rows, (inputs, positions, outputs) = len(cotangents), self._sizes
-        free = [axis for axis in range(other.ndim) if axis not in self._contracted]
-        activations = other.transpose(*free, *self._contracted).reshape(positions, inputs)
+        activations = _matrix(other, self._contracted).reshape(positions, inputs)
         # A product's result has the free axes of its first operand, then those of its second.
         if self.position == 1:
             d = cotangents.reshape(rows, positions, outputs)
         else:
             d = cotangents.reshape(rows, outputs, positions).transpose(0, 2, 1)
-        nearby = jnp.einsum("pq,uqf->upf", activations @ activations.T, d)
+        if scale is None:
+            nearby = jnp.einsum("pq,uqf->upf", activations @ activations.T, d)
+        else:
+            scales = _matrix(self._viewed(scale), self._summed[self.position]).reshape(outputs, inputs)
+            nearby = activations**2 @ scales.T**2 * d
         return jnp.asarray(nearby.reshape(rows, -1) @ d.reshape(rows, -1).T)
 
-    def _result(self, weight: Array, other: Array) -> Array:
+    def _viewed(self, weight: Array) -> Array:
         for view in self.views:
             (weight,) = view(weight)
+        return weight
+
+    def _result(self, weight: Array, other: Array) -> Array:
+        weight = self._viewed(weight)
         (result,) = self.step(other, weight) if self.position == 1 else self.step(weight, other)
         return jnp.asarray(result)
 
@@ -218,13 +233,25 @@ class _Use:
     @property
     def _contracted(self) -> tuple[int, ...]:
         """The axes of the activation that are summed over."""
-        return tuple(self.step.equation.params["dimension_numbers"][0][1 - self.position])
+        return self._summed[1 - self.position]
+
+    @property
+    def _summed(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The axes of both operands that are summed over."""
+        first, second = self.step.equation.params["dimension_numbers"][0]
+        return tuple(first), tuple(second)
 
     @property
     def _sizes(self) -> tuple[int, int, int]:
         """Inputs, positions and outputs of a product."""
         inputs = math.prod(self.other.shape[axis] for axis in self._contracted)
         return inputs, self.other.size // inputs, self.weight.size // inputs
+
+
+def _matrix(array: Array, columns: Sequence[int]) -> Array:
+    """The array with these axes last, in their order."""
+    rows = [axis for axis in range(array.ndim) if axis not in columns]
+    return array.transpose(*rows, *columns)
 
 
 def _uses(program: _Program) -> list[_Use] | None:
@@ -269,24 +296,25 @@ class ByLayer:
         self._program = program
         self._uses = {id(use.step): use for use in uses}
 
-    def numbers(self, rows: int) -> int:
+    def numbers(self, rows: int, *, scaled: bool = False) -> int:
         """The derivatives in the layers' results, and the gradients that are formed."""
-        return sum(use.numbers(rows) for use in self._uses.values())
+        return sum(use.numbers(rows, scaled=scaled) for use in self._uses.values())
 
-    def __call__(self, params: Params, x: Shaped[Array, " *input"]) -> tuple[Float[Array, " outputs"], Gram]:
-        """Outputs of the example, and the inner products of their gradients in the parameters.
+    def __call__(self, params: Params, x: Shaped[Array, " *input"], scale: Params | None = None) -> tuple[Float[Array, " outputs"], Gram]:
+        """Outputs of the example, and the inner products of their gradients in the parameters, times the scale if there is one.
 
         Cost: A forward pass, a backward pass through the activations for each direction, and as much again for each layer whose
             gradients are formed.
         """
         leaves = jax.tree.leaves(params)
+        scales = [None] * len(leaves) if scale is None else jax.tree.leaves(scale)
         zeros = [jnp.zeros(use.result.shape, use.result.dtype) for use in self._uses.values()]
         outputs, pullback, others = jax.vjp(lambda added: self._outputs(leaves, x, added), zeros, has_aux=True)
 
         def gram(u: Array) -> Array:
             (cotangents,) = jax.vmap(pullback)(u)
             parts = zip(self._uses.values(), others, cotangents, strict=True)
-            return jnp.asarray(sum(use.gram(leaves[use.leaf], other, d) for use, other, d in parts))
+            return jnp.asarray(sum(use.gram(leaves[use.leaf], other, d, scales[use.leaf]) for use, other, d in parts))
 
         return outputs, gram
 

@@ -1,8 +1,8 @@
 """Trace, top eigenvalues and norms of the empirical NTK: of the Gauss-Newton matrix G = J^T S S^T J / n of the loss.
 
 J is the Jacobian of all outputs in the parameters, S S^T the Hessian of an example's loss in its outputs. For `mse` S is
-the identity and tr G = mean_i sum_c |grad f_c(x_i)|^2; for `cross_entropy` tr G = mean_i sum_c p_c |grad log p_c(x_i)|^2.
-Called by `curvature`.
+the identity and tr G = mean_i sum_c |grad f_c(x_i)|^2; for `cross_entropy` tr G = mean_i sum_c p_c |grad log p_c(x_i)|^2. With a diagonal
+preconditioner P all of it is that of P^-1/2 G P^-1/2, for which J P^-1/2 stands in for J. Called by `curvature`.
 """
 
 import functools
@@ -46,6 +46,8 @@ NORM_PROBES = 16
 """Random probes for |G|_F^2."""
 
 Params: TypeAlias = PyTree[Float[Array, "..."]]
+Scale: TypeAlias = Params | None
+"""P^-1/2, shaped like the parameters; None for P = 1."""
 Asked: TypeAlias = Literal["auto", "exact", "hutchinson"]
 
 
@@ -147,6 +149,7 @@ class NtkMeter:
         num_eigenvalues: int,
         accuracy: Accuracy,
         with_norms: bool,
+        preconditioned: bool = False,
     ) -> None:
         """Compile for parameters and examples of these shapes.
 
@@ -159,6 +162,7 @@ class NtkMeter:
             num_eigenvalues: Top eigenvalues to compute.
             accuracy: Of the eigenvalues.
             with_norms: Whether the norms are wanted as well.
+            preconditioned: Whether `measure` is given a preconditioner.
         """
         flat = jax.eval_shape(lambda params: ravel_pytree(params)[0], params)
         by_layer = example_gradients.by_layer(problem.apply, params, x)
@@ -180,15 +184,17 @@ class NtkMeter:
         self._num_eigenvalues = min(num_eigenvalues, flat.size)
         self._accuracy = accuracy
         self._has_norms = with_norms and self.method.group in (None, 1)
+        self._preconditioned = preconditioned
         self.start = krylov.no_start(flat.size, max(self._num_eigenvalues, 1), dtype=flat.dtype)
-        self.program = Program(self._measure, params, x, self.start, jax.eval_shape(jax.random.key, 0))
+        further = (params,) if preconditioned else ()
+        self.program = Program(self._measure, params, x, self.start, jax.eval_shape(jax.random.key, 0), *further)
 
     def begin(self, params: Params, start: Start, key: Key[Array, ""]) -> None:
         """Compute what `measure` will be asked for with these very arguments, while the caller goes on."""
         self.program.begin(params, self._x, start, key)
 
-    def measure(self, params: Params, start: Start, key: Key[Array, ""]) -> tuple[Ntk, Start]:
-        """Trace, eigenvalues and norms of G.
+    def measure(self, params: Params, start: Start, key: Key[Array, ""], preconditioner: Params | None = None) -> tuple[Ntk, Start]:
+        """Trace, eigenvalues and norms of G, or of P^-1/2 G P^-1/2.
 
         exact: tr G = mean_i tr M_i from all rows of S_i^T J_i, with M_i = S_i^T J_i J_i^T S_i the C x C matrix of one example.
 
@@ -213,6 +219,7 @@ class NtkMeter:
             params: Where to measure.
             start: What the previous measurement left; the meter's `start` at first.
             key: For the probes and the solver.
+            preconditioner: The diagonal P > 0, shaped like the parameters, if the meter was made for one.
 
         Returns:
             The measurement, and what the next one starts from.
@@ -222,7 +229,9 @@ class NtkMeter:
             each of `NORM_PROBES` probes.
         """
         began = time.perf_counter()
-        found = self.program(params, self._x, start, key)
+        assert (preconditioner is not None) == self._preconditioned
+        further = () if preconditioner is None else (preconditioner,)
+        found = self.program(params, self._x, start, key, *further)
         is_exact = self.method.group is None
         result = Ntk(
             trace=float(found.trace),
@@ -237,19 +246,21 @@ class NtkMeter:
         return result, found.eigen.start if found.eigen else start
 
     @full_precision
-    def _measure(self, params: Params, x: Array, start: Start, key: Key[Array, ""]) -> _Found:
+    def _measure(self, params: Params, x: Array, start: Start, key: Key[Array, ""], preconditioner: Params | None = None) -> _Found:
         key_eigen, key_trace, key_norm = jax.random.split(key, 3)
-        eigen = self._eigen(params, x, start, key_eigen) if self._num_eigenvalues else None
+        scale = None if preconditioner is None else jax.tree.map(lambda leaf: 1 / jnp.sqrt(leaf), preconditioner)
+        eigen = self._eigen(params, x, start, key_eigen, scale) if self._num_eigenvalues else None
         if self.method.group not in (None, 1):
-            return _Found(eigen, *self._groups(params, x, key_trace), norms=None)
-        trace, sem, examples = self._examples(params, x, key_trace)
+            return _Found(eigen, *self._groups(params, x, key_trace, scale), norms=None)
+        trace, sem, examples = self._examples(params, x, key_trace, scale)
         if not self._has_norms:
             return _Found(eigen, trace, sem, norms=None)
-        return _Found(eigen, trace, sem, norms=(*self._frobenius(params, x, eigen=eigen, key=key_norm), examples))
+        return _Found(eigen, trace, sem, norms=(*self._frobenius(params, x, key_norm, scale, eigen=eigen), examples))
 
-    def _eigen(self, params: Params, x: Array, start: Start, key: Key[Array, ""]) -> EigenResult:
+    def _eigen(self, params: Params, x: Array, start: Start, key: Key[Array, ""], scale: Scale) -> EigenResult:
+        product = operators.gauss_newton(self._problem, params, x=x)
         return krylov.largest_eigenvalues(
-            operators.gauss_newton(self._problem, params, x=x),
+            product if scale is None else operators.preconditioned(product, ravel_pytree(scale)[0]),
             start,
             k=self._num_eigenvalues,
             tolerance=self._accuracy.tolerance,
@@ -257,11 +268,11 @@ class NtkMeter:
             key=key,
         )
 
-    def _examples(self, params: Params, x: Array, key: Key[Array, ""]) -> tuple[Array, Array, Array]:
+    def _examples(self, params: Params, x: Array, key: Key[Array, ""], scale: Scale) -> tuple[Array, Array, Array]:
         """Trace, its standard error, and mean_i |G_i|_F^2, from each example's Jacobian or probes of it."""
 
         def gram(x: Array, key: Key[Array, ""] | None = None) -> Array:
-            outputs, gram_of = self._gradients(params, x)
+            outputs, gram_of = self._gradients(params, x, scale)
             root = self._problem.objective.output_hessian_root(outputs[None])[0]
             if key is not None:
                 root = root @ jax.random.rademacher(key, (len(outputs), self._num_probes), root.dtype)
@@ -269,7 +280,7 @@ class NtkMeter:
 
         is_exact = self.method.group is None
         examples = (x,) if is_exact else (x, jax.random.split(key, len(x)))
-        numbers = self._gradients.numbers(self._outputs if is_exact else self._num_probes)
+        numbers = self._gradients.numbers(self._outputs if is_exact else self._num_probes, scaled=self._preconditioned)
         memory = LAYER_BYTES if self.method.by_layer else GRADIENT_BYTES
         most = devices.rounded(self._problem.chunk_size) // devices.count()
         size = max(1, min(most, memory // (numbers * jax.tree.leaves(params)[0].dtype.itemsize)))
@@ -282,7 +293,7 @@ class NtkMeter:
         norms = pairs / (self._num_probes * (self._num_probes - 1))
         return jnp.mean(squares), jnp.sqrt(jnp.sum(variances)) / len(x), jnp.mean(norms)
 
-    def _groups(self, params: Params, x: Array, key: Key[Array, ""]) -> tuple[Array, Array]:
+    def _groups(self, params: Params, x: Array, key: Key[Array, ""], scale: Scale) -> tuple[Array, Array]:
         """Trace and its standard error, from the probes that the examples of a group share."""
         assert self.method.group is not None
         groups = operators.split(x, size=self.method.group, shared=False)
@@ -293,7 +304,9 @@ class NtkMeter:
             signs = jax.random.rademacher(key, (self._num_probes, *outputs.shape), outputs.dtype)
 
             def square(u: Array) -> Array:
-                return jnp.asarray(sum(jnp.vdot(leaf, leaf) for leaf in jax.tree.leaves(pullback(u))))
+                (gradient,) = pullback(u)
+                gradient = gradient if scale is None else jax.tree.map(jnp.multiply, scale, gradient)
+                return jnp.asarray(sum(jnp.vdot(leaf, leaf) for leaf in jax.tree.leaves(gradient)))
 
             weighted = jnp.einsum("ncd,knd,n->knc", roots, signs, weights)
             size = GRADIENT_BYTES // sum(leaf.nbytes for leaf in jax.tree.leaves(params))
@@ -306,7 +319,7 @@ class NtkMeter:
         variances = jnp.var(found, axis=1, ddof=1) / self._num_probes
         return jnp.sum(jnp.mean(found, axis=1)) / len(x), jnp.sqrt(jnp.sum(variances)) / len(x)
 
-    def _frobenius(self, params: Params, x: Array, *, eigen: EigenResult | None, key: Key[Array, ""]) -> tuple[Array, Array]:
+    def _frobenius(self, params: Params, x: Array, key: Key[Array, ""], scale: Scale, *, eigen: EigenResult | None) -> tuple[Array, Array]:
         """|G|_F^2 and its standard error, from probes v that all examples share, with the top eigenvectors q_a taken out by I - Q.
 
         |G|_F^2 = sum_a (q_a^T G q_a)^2 + 2 sum_a residual_a^2 + E |S^T J (I - Q) J^T S v|^2 / n^2.
@@ -315,6 +328,7 @@ class NtkMeter:
         chunks = operators.split(x, size=self._problem.chunk_size)
         shape = jax.eval_shape(self._problem.apply, params, x).shape
         basis = eigen.vectors if eigen else jnp.zeros((0, flat.size), flat.dtype)
+        scales = jnp.ones((), flat.dtype) if scale is None else ravel_pytree(scale)[0]
 
         def backward(x: Array, weights: Array, signs: Array) -> Array:
             outputs, pullback = jax.vjp(lambda w: self._problem.apply(unravel(w), x), flat)
@@ -328,9 +342,9 @@ class NtkMeter:
 
         def probe(key: Key[Array, ""]) -> Array:
             signs = operators.split(jax.random.rademacher(key, shape, flat.dtype), size=self._problem.chunk_size)[0]
-            u = operators.sum_over(backward, (*chunks, signs), jnp.zeros_like(flat)) / jnp.sqrt(len(x))
+            u = scales * operators.sum_over(backward, (*chunks, signs), jnp.zeros_like(flat)) / jnp.sqrt(len(x))
             u -= (basis @ u) @ basis
-            return operators.sum_over(functools.partial(forward, u), chunks, jnp.zeros((), flat.dtype)) / len(x)
+            return operators.sum_over(functools.partial(forward, scales * u), chunks, jnp.zeros((), flat.dtype)) / len(x)
 
         found = jax.lax.map(probe, jax.random.split(key, NORM_PROBES))
         known = jnp.sum(eigen.values**2) + 2 * jnp.sum(eigen.residuals**2) if eigen else jnp.zeros((), flat.dtype)

@@ -15,6 +15,7 @@ from runners.records import EventRecord
 
 NUM_TRAIN, OUTPUTS, LR = 20, 3, 0.05
 TRACE, EIGENVALUES, ERRORS = 30.0, (8.0, 4.0), (0.2, 0.1)
+PRECONDITIONED_TRACE = 70.0
 NORMS = Norms(frobenius=90.0, frobenius_sem=2.0, examples=900.0)
 SHARPNESS, PRECONDITIONED, SMALLEST = 12.0, 25.0, -3.0
 FOUND = {"hessian": SHARPNESS, "preconditioned_hessian": PRECONDITIONED, "negated_hessian": -SMALLEST}
@@ -26,11 +27,12 @@ class FakeNtkMeter(NtkMeter):
 
     program = None
 
-    def __init__(self, problem, params, *, x, num_eigenvalues, with_norms, **asked):
+    def __init__(self, problem, params, *, x, num_eigenvalues, with_norms, preconditioned, **asked):
         self.start = jnp.zeros(1)
         self.with_norms = with_norms
+        self.preconditioned = preconditioned
         self._found = Ntk(
-            trace=TRACE,
+            trace=PRECONDITIONED_TRACE if preconditioned else TRACE,
             sem=0.5,
             eigenvalues=EIGENVALUES[:num_eigenvalues],
             errors=ERRORS[:num_eigenvalues],
@@ -40,7 +42,8 @@ class FakeNtkMeter(NtkMeter):
             seconds=0.1,
         )
 
-    def measure(self, params, start, key):
+    def measure(self, params, start, key, preconditioner=None):
+        assert (preconditioner is not None) == self.preconditioned
         return self._found, start + 1
 
 
@@ -89,12 +92,12 @@ def made(optimizer, objective=None, *, model=MODEL, **measure):
         objective=objectives.Objective(name, objective.weight_decay),
         x=jnp.zeros((NUM_TRAIN, 4)),
         y=jnp.zeros(NUM_TRAIN, int),
-        preconditioned=isinstance(optimizer, spec.Adam),
+        preconditioned=isinstance(optimizer, spec.Adam | spec.RmsProp),
     )
 
 
-def ntk_of(curvature, lr=LR):
-    return curvature.ntk(MODEL.params, lr=lr, step=50, time=1.5)
+def ntk_of(curvature, preconditioner=None, *, lr=LR):
+    return curvature.ntk(MODEL.params, preconditioner, lr=lr, step=50, time=1.5)
 
 
 def sharpness_of(curvature, preconditioner=None, *, lr=LR, step=10):
@@ -132,7 +135,7 @@ def test_the_crossover_batch_comes_with_the_eigenvalues_and_its_error_from_their
     record = ntk_of(made(spec.Sgd(batch_size=4)))
 
     wanted = noise_kernel.crossover_batch(
-        spec.Sgd(batch_size=4), trace=TRACE, largest=EIGENVALUES[0], num_examples=NUM_TRAIN, num_outputs=3
+        spec.Sgd(batch_size=4), lr=LR, trace=TRACE, largest=EIGENVALUES[0], num_examples=NUM_TRAIN, num_outputs=3
     )
     assert wanted is not None
     assert record.crossover_batch == pytest.approx(wanted)
@@ -215,12 +218,62 @@ def test_weight_decay_enters_the_noise_kernel_and_leaves_no_necessary_bound_to_m
     assert not measured._ntk.with_norms
 
 
-@pytest.mark.parametrize("optimizer", [spec.Adam(batch_size=4), spec.Nesterov(batch_size=4), spec.RmsProp(batch_size=4)])
-def test_where_no_noise_kernel_is_known_there_is_none_and_nothing_is_measured_for_it(optimizer):
-    record = ntk_of(made(optimizer))
+@pytest.mark.parametrize(
+    ("optimizer", "objective"),
+    [(spec.Muon(batch_size=4), spec.Mse()), (spec.Adam(batch_size=4), spec.Mse(weight_decay=0.1)), (spec.RmsProp(), spec.Mse())],
+)
+def test_where_no_noise_kernel_is_known_there_is_none_and_nothing_is_measured_for_it(optimizer, objective):
+    measured = made(optimizer, objective)
+
+    record = ntk_of(measured, MODEL.params)
 
     assert record.trace == TRACE
     assert {record.threshold, record.ratio, record.noise_kernel, record.noise_kernel_bound, record.eigenvalues} == {UNSET}
+    assert {record.preconditioned_trace, record.preconditioned_eigenvalues, record.crossover_batch} == {UNSET}
+    assert "preconditioned_ntk" not in measured.state
+
+
+def test_k_of_an_adaptive_optimizer_is_that_of_the_preconditioned_matrix_with_the_plain_trace_beside_it():
+    optimizer = spec.Adam(batch_size=4, beta1=0.5)
+    measured = made(optimizer)
+
+    record = ntk_of(measured, MODEL.params)
+
+    noise = Noise(lr=LR / 2, momentum=0.5, p=(20 - 4) / (4 * 19))
+    assert (record.trace, record.sem, record.eigenvalues) == (TRACE, 0.5, UNSET)
+    assert (record.preconditioned_trace, record.preconditioned_sem) == (PRECONDITIONED_TRACE, 0.5)
+    assert (record.preconditioned_eigenvalues, record.preconditioned_eigenvalue_errors) == (EIGENVALUES, ERRORS)
+    assert record.preconditioned_method == record.method
+    assert record.seconds == pytest.approx(0.2)
+    assert record.threshold == pytest.approx(noise_kernel.threshold(noise, num_outputs=OUTPUTS))
+    assert record.ratio == pytest.approx(PRECONDITIONED_TRACE / record.threshold)
+    assert record.noise_kernel == pytest.approx(noise_kernel.kernel_norm(noise, EIGENVALUES, trace=PRECONDITIONED_TRACE) / OUTPUTS)
+    crossover = noise_kernel.crossover_batch(
+        optimizer, lr=LR, trace=PRECONDITIONED_TRACE, largest=EIGENVALUES[0], num_examples=20, num_outputs=OUTPUTS
+    )
+    assert record.crossover_batch == pytest.approx(crossover)
+    assert measured.state["preconditioned_ntk"] == 1
+
+
+def test_plain_steps_of_a_preconditioned_matrix_have_the_necessary_bound():
+    record = ntk_of(made(spec.RmsProp(batch_size=4)), MODEL.params)
+
+    noise = Noise(lr=LR, momentum=0.0, p=(20 - 4) / (4 * 19))
+    norms = {"frobenius": NORMS.frobenius, "example_frobenius": NORMS.examples}
+    assert record.noise_kernel_bound == pytest.approx(noise_kernel.necessary_bound(noise, trace=PRECONDITIONED_TRACE, **norms))
+
+
+def test_before_its_first_update_an_adaptive_optimizer_has_a_trace_and_no_noise_kernel():
+    record = ntk_of(made(spec.Adam(batch_size=4)))
+
+    assert record.trace == TRACE
+    assert {record.preconditioned_trace, record.noise_kernel, record.threshold, record.crossover_batch} == {UNSET}
+
+
+def test_eigenvalues_that_are_asked_for_are_those_of_both_matrices():
+    record = ntk_of(made(spec.Adam(batch_size=4), ntk_eigenvalues=1), MODEL.params)
+
+    assert record.eigenvalues == record.preconditioned_eigenvalues == EIGENVALUES[:1]
 
 
 def test_the_noise_is_that_of_all_training_examples_when_fewer_are_measured():
@@ -406,9 +459,10 @@ def test_each_measurement_starts_from_what_its_own_kind_left():
     sharpness_of(measured, MODEL.params, step=10)
     sharpness_of(measured, MODEL.params, step=20)
     ntk_of(measured)
+    ntk_of(measured, MODEL.params)
 
     left = {name: value.max().item() for name, value in measured.state.items()}
-    assert left == {"sharpness": 2, "preconditioned": 2, "ntk": 1, "unconverged": False}
+    assert left == {"sharpness": 2, "preconditioned": 2, "ntk": 2, "preconditioned_ntk": 1, "unconverged": False}
 
 
 def test_every_measurement_has_random_numbers_of_its_own_that_its_step_decides():

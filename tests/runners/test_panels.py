@@ -3,8 +3,8 @@
 from msgspec.structs import replace
 
 from runners.panels import train_panels
-from runners.records import BatchSharpnessRecord, DensityRecord, Panel, SharpnessRecord, StablenessRecord
-from runners.spec import Adam, HeavyBall, Measure, Mse, NormalizedGd, Optimizer, Sgd, Train
+from runners.records import BatchSharpnessRecord, DensityRecord, NtkRecord, Panel, SharpnessRecord, StablenessRecord
+from runners.spec import Adam, HeavyBall, Measure, Mse, Muon, NormalizedGd, Optimizer, Sgd, Train
 
 DENSITY = Train(measure=Measure(density_every=10))
 
@@ -49,6 +49,27 @@ def test_with_momentum_the_panel_of_batch_sharpness_reads_out_that_along_the_upd
     assert notes(HeavyBall()) == ["ratio_of_means", "momentum_batch_sharpness"]
     assert notes(Sgd()) == ["ratio_of_means"]
     assert {*notes(HeavyBall())} <= {*BatchSharpnessRecord.__struct_fields__}
+
+
+def test_the_panel_of_the_ntk_shows_the_trace_that_k_is_made_of():
+    def panel_of(optimizer: Optimizer, *, weight_decay: float = 0.0) -> Panel:
+        spec = Train(optimizer=optimizer, objective=Mse(weight_decay=weight_decay), measure=Measure(sharpness_every=0))
+        is_adaptive = isinstance(optimizer, Adam)
+        panels = train_panels(spec, formula=None, preconditioned=is_adaptive, per_output=True, has_test=False, layers=[], num_params=9)
+        return panels[-1]
+
+    adaptive, plain, full = panel_of(Adam(batch_size=4)), panel_of(Sgd(batch_size=4)), panel_of(Adam())
+
+    assert [(panel.title, panel.series[0].field) for panel in (adaptive, plain, full)] == [
+        ("preconditioned NTK trace", "preconditioned_trace"),
+        ("NTK trace", "trace"),
+        ("NTK trace", "trace"),
+    ]
+    assert [note.label for note in adaptive.notes] == ["raw trace", "K", "bound", "crossover batch"]
+    assert {curve.field for curve in (*adaptive.series, *adaptive.notes, *adaptive.references)} <= {*NtkRecord.__struct_fields__}
+    assert adaptive.edge is not None
+    for unknown in (full, panel_of(Adam(batch_size=4), weight_decay=0.1), panel_of(Muon(batch_size=4))):
+        assert (unknown.title, unknown.edge, unknown.references, unknown.notes, unknown.ratio) == ("NTK trace", None, (), (), None)
 
 
 def test_a_single_steps_ratio_is_no_edge_where_pairs_of_steps_stand_at_it():

@@ -68,9 +68,10 @@ MEASURED = {
     "sgd": structs.replace(SHARPNESS, top_k=2, ntk_every=15, ntk_method="hutchinson", ntk_probes=4),
     "adam": SHARPNESS,
     "feedback": structs.replace(SHARPNESS, ntk_every=15),
+    "rmsprop": structs.replace(SHARPNESS, ntk_every=15),
     "sam": SHARPNESS,
 }
-"""What is measured beside the loss, by optimizer: one of each way to hold the sharpness against an edge."""
+"""What is measured beside the loss, by optimizer: one of each way to hold the sharpness, and K, against an edge."""
 
 
 def spec(optimizer, *, steps=60, checkpoint_every=10, measure=SHARPNESS):

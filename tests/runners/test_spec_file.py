@@ -208,9 +208,15 @@ def test_the_home_folder_is_expanded_and_nothing_else(read, monkeypatch):
                     "measure.ntk_every = 0: optimizer.batch_size follows K, which has to be measured. Set it to 50.",
                 ),
                 (
-                    'name = "adam"\nbatch_size = { kind = "edge", initial = 4 }',
+                    'name = "muon"\nbatch_size = { kind = "edge", initial = 4 }',
                     "",
-                    "optimizer.batch_size follows K, which is known for sgd, heavy_ball and ema_momentum only.",
+                    "optimizer.batch_size follows K, which is known for sgd, heavy_ball, nesterov, ema_momentum, adam, adamw and "
+                    "rmsprop only.",
+                ),
+                (
+                    'name = "adam"\nbatch_size = { kind = "edge", initial = 4 }\n[objective]\nweight_decay = 0.1',
+                    "",
+                    "optimizer.batch_size follows K, which is not known for adam with objective.weight_decay. Set that to 0.",
                 ),
                 (
                     'batch_size = { kind = "edge", initial = 4, max = 2 }',

@@ -125,10 +125,10 @@ def squared(jacobian, u):
 
 
 @pytest.mark.parametrize("name", TAKEN)
-def test_the_inner_products_are_those_of_the_explicit_jacobian(name):
+def test_the_inner_products_are_those_of_the_explicit_jacobian_scaled_or_not(name):
     apply, params, x = problem(name)
     gradients = by_layer(apply, params, x)
-    u = normal(2, dense.OUTPUTS)
+    u, scale = normal(2, dense.OUTPUTS), jax.tree.map(lambda leaf: normal(*leaf.shape, mean=2.0, seed=2), params)
 
     @jax.jit
     def program(params, x):
@@ -136,11 +136,14 @@ def test_the_inner_products_are_those_of_the_explicit_jacobian(name):
             return apply(params, x)[1]
 
         found, gram = gradients(params, x[1])
-        return (found, gram(u), gram(jnp.eye(dense.OUTPUTS))), (outputs(params), jax.jacobian(outputs)(params))
+        scaled = gradients(params, x[1], scale)[1](u)
+        return (found, gram(u), gram(jnp.eye(dense.OUTPUTS)), scaled), (outputs(params), jax.jacobian(outputs)(params))
 
-    (outputs, few, all_of_them), (wanted, jacobian) = program(params, x)
+    (outputs, few, all_of_them, scaled), (wanted, jacobian) = program(params, x)
 
-    for found, exact in ((outputs, wanted), (few, squared(jacobian, u)), (all_of_them, squared(jacobian, np.eye(dense.OUTPUTS)))):
+    times_scale = jax.tree.map(jnp.multiply, jacobian, scale)
+    pairs = ((few, squared(jacobian, u)), (all_of_them, squared(jacobian, np.eye(dense.OUTPUTS))), (scaled, squared(times_scale, u)))
+    for found, exact in ((outputs, wanted), *pairs):
         np.testing.assert_allclose(found, exact, rtol=0, atol=dense.ROUNDING * np.linalg.norm(exact))
 
 
@@ -158,11 +161,16 @@ def test_nothing_of_the_size_of_a_weight_is_formed_where_it_meets_one_position()
 
     largest = {}
     for name, gradients in (("by layer", by_layer(apply, params, x)), ("formed", Formed(apply, 1))):
-        traced = jax.make_jaxpr(lambda params, x, gradients=gradients: gradients(params, x)[1](jnp.eye(dense.OUTPUTS)))(params, x[0])
-        largest[name] = max(sizes(traced.jaxpr))
+        for scale in (None, params):
 
-    assert largest["by layer"] == dense.OUTPUTS * 30
-    assert largest["formed"] >= dense.OUTPUTS * 30 * 30
+            def grams(params, x, gradients=gradients, scale=scale):
+                return gradients(params, x, scale)[1](jnp.eye(dense.OUTPUTS))
+
+            largest[name, scale is None] = max(sizes(jax.make_jaxpr(grams)(params, x[0]).jaxpr))
+
+    assert largest["by layer", True] == dense.OUTPUTS * 30
+    assert largest["by layer", False] == 30 * 30, "the scale itself, squared"
+    assert min(largest["formed", True], largest["formed", False]) >= dense.OUTPUTS * 30 * 30
 
 
 def test_examples_do_not_mix():

@@ -8,6 +8,7 @@ import pytest
 from msgspec.structs import replace
 from scipy.linalg import hadamard
 
+from runners import thresholds
 from runners.measure import noise_kernel
 from runners.measure.noise_kernel import Noise, kernel_norm, kernel_norm_error, necessary_bound, threshold, trace_part
 from runners.spec import Adam, AdamW, CustomOptimizer, EmaMomentum, HeavyBall, Muon, Nesterov, NormalizedGd, RmsProp, Sam, Sgd, SignDescent
@@ -42,7 +43,10 @@ def second_moment(ntk, optimizer, lr, *, weight_decay=0.0):
     counts = batches(n, optimizer.batch_size, optimizer.sampling)
     for count in counts:
         gradient = part * (ntk * (n / optimizer.batch_size * count) + weight_decay * identity)
-        step = np.block([[identity - lr * gradient, -lr * b * identity], [gradient, b * identity]]) if b else identity - lr * gradient
+        if isinstance(optimizer, Nesterov):  # x -= lr (g + b m) with m = b m + g
+            step = np.block([[identity - lr * (1 + b) * gradient, -lr * b * b * identity], [gradient, b * identity]])
+        else:
+            step = np.block([[identity - lr * gradient, -lr * b * identity], [gradient, b * identity]]) if b else identity - lr * gradient
         total = total + np.kron(step, step)
     return total / len(counts)
 
@@ -60,6 +64,22 @@ def crossing(function, high):
     return high
 
 
+def frozen_second_moment(jacobian, optimizer, lr, preconditioner):
+    """The linear map of E[s s^T] in one step, s = (x, m), for x -= lr (m / P + d x) with P held fixed, as a mean over all batches."""
+    n, dim = jacobian.shape
+    b, decay = getattr(optimizer, "beta1", 0.0), getattr(optimizer, "decoupled_decay", 0.0)
+    identity, total = np.eye(dim), 0
+    counts = batches(n, optimizer.batch_size, optimizer.sampling)
+    for count in counts:
+        gradient = (1 - b) * (jacobian.T * count) @ jacobian / optimizer.batch_size
+        kept, divided = (1 - lr * decay) * identity, lr / preconditioner[:, None]
+        step = (
+            np.block([[kept - divided * gradient, -divided * b * identity], [gradient, b * identity]]) if b else kept - divided * gradient
+        )
+        total = total + np.kron(step, step)
+    return total / len(counts)
+
+
 LARGE = [Sgd(batch_size=size) for size in (1, 3, 6)]
 SMALL = [
     Sgd(batch_size=2, sampling="with_replacement"),
@@ -68,6 +88,8 @@ SMALL = [
     HeavyBall(batch_size=3, momentum=0.9),
     HeavyBall(batch_size=2, momentum=0.9, sampling="with_replacement"),
     EmaMomentum(batch_size=2, momentum=0.9),
+    Nesterov(batch_size=1, momentum=0.5),
+    Nesterov(batch_size=3, momentum=0.9),
 ]
 EVERY_KIND = [
     *((optimizer, SPECTRUM, 0.0) for optimizer in LARGE),
@@ -88,6 +110,34 @@ def test_with_delocalised_eigenvectors_k_is_one_exactly_where_the_second_moment_
     # Near the edge the radius grows about as fast as the relative learning rate, so that 1e-9 is far above its rounding.
     assert radius(second_moment(ntk, optimizer, predicted * (1 - 1e-9), weight_decay=weight_decay)) < 1
     assert radius(second_moment(ntk, optimizer, predicted * (1 + 1e-9), weight_decay=weight_decay)) > 1
+
+
+ADAPTIVE = [
+    RmsProp(batch_size=1),
+    RmsProp(batch_size=2, sampling="with_replacement"),
+    Adam(batch_size=2, beta1=0.5),
+    Adam(batch_size=1, beta1=0.9),
+    AdamW(batch_size=2, beta1=0.9, decoupled_decay=0.5),
+    AdamW(batch_size=1, beta1=0.0, decoupled_decay=0.5),
+    CustomOptimizer(target="a:b", batch_size=2, beta1=0.7),
+]
+
+
+@pytest.mark.parametrize("optimizer", ADAPTIVE)
+def test_k_of_the_preconditioned_matrix_is_one_exactly_where_adaptive_updates_with_that_preconditioner_begin_to_grow(optimizer):
+    spectrum, rng = SPECTRUM[:4], np.random.default_rng(0)
+    preconditioner = 10 ** rng.uniform(-1, 1, 4)
+    rotation = np.linalg.qr(rng.standard_normal((4, 4)))[0]
+    # J with P^-1/2 J^T J P^-1/2 / n of this spectrum, and delocalised eigenvectors of J P^-1 J^T.
+    jacobian = hadamard(4) * np.sqrt(spectrum) @ rotation * np.sqrt(preconditioner)
+
+    def k(lr):
+        return kernel_norm(noise_kernel.noise(optimizer, lr=lr, num_examples=4), spectrum, trace=sum(spectrum))
+
+    predicted = crossing(k, 100.0)
+
+    assert radius(frozen_second_moment(jacobian, optimizer, predicted * (1 - 1e-9), preconditioner)) < 1
+    assert radius(frozen_second_moment(jacobian, optimizer, predicted * (1 + 1e-9), preconditioner)) > 1
 
 
 def random_features(size):
@@ -139,23 +189,35 @@ def test_the_variance_factor_is_that_of_the_mean_of_every_batch_there_is(samplin
 
 
 @pytest.mark.parametrize("sampling", ["with_replacement", "without_replacement"])
-@pytest.mark.parametrize("optimizer", [Sgd(), HeavyBall(momentum=0.5), EmaMomentum(momentum=0.8)])
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        Sgd(),
+        HeavyBall(momentum=0.5),
+        Nesterov(momentum=0.6),
+        EmaMomentum(momentum=0.8),
+        RmsProp(),
+        Adam(beta1=0.8),
+        AdamW(beta1=0.8, decoupled_decay=20.0),
+    ],
+)
 def test_at_the_crossover_batch_both_edges_are_equally_far(optimizer, sampling):
     n, outputs, trace = 1000, 3, 24.0
     for size in (2, 16, 200):
         optimizer = replace(optimizer, batch_size=size, sampling=sampling)
         noise = noise_kernel.noise(optimizer, lr=0.01, num_examples=n)
-        # The eigenvalue whose share of its edge, 2 (1 + b) / lr, is the trace part's share of 1.
-        largest = trace_part(noise, trace) / outputs * 2 * (1 + noise.momentum) / noise.lr
+        # The eigenvalue whose share of its edge is the trace part's share of 1.
+        largest = trace_part(noise, trace) / outputs * thresholds.threshold(optimizer, 0.01)
 
-        found = noise_kernel.crossover_batch(optimizer, trace=trace, largest=largest, num_examples=n, num_outputs=outputs)
+        found = noise_kernel.crossover_batch(optimizer, lr=0.01, trace=trace, largest=largest, num_examples=n, num_outputs=outputs)
         assert found == pytest.approx(size, rel=1e-12)
 
 
 def test_no_crossover_batch_without_a_noise_kernel_or_curvature():
-    assert noise_kernel.crossover_batch(Adam(), trace=1.0, largest=0.5, num_examples=10) is None
-    assert noise_kernel.crossover_batch(Sgd(), trace=0.0, largest=0.0, num_examples=10) is None
-    assert noise_kernel.crossover_batch(Sgd(), trace=math.nan, largest=1.0, num_examples=10) is None
+    assert noise_kernel.crossover_batch(Muon(), lr=0.1, trace=1.0, largest=0.5, num_examples=10) is None
+    assert noise_kernel.crossover_batch(Sgd(), lr=0.1, trace=0.0, largest=0.0, num_examples=10) is None
+    assert noise_kernel.crossover_batch(Sgd(), lr=0.1, trace=math.nan, largest=1.0, num_examples=10) is None
+    assert noise_kernel.crossover_batch(AdamW(decoupled_decay=20.0), lr=0.1, trace=1.0, largest=0.5, num_examples=10) is None
 
 
 def test_the_full_batch_makes_no_noise():
@@ -206,6 +268,18 @@ def test_each_eigenvalue_that_is_known_brings_k_up_from_its_trace_part():
     assert values == sorted(values)
 
 
+@pytest.mark.parametrize("p", [0.02, 1.0])
+def test_the_error_of_nesterovs_k_is_reached_wherever_its_share_of_an_eigenvalue_is_furthest_from_that_for_small_ones(p):
+    noise, limit = Noise(0.1, 0.9, p, nesterov=True), 10.0
+    values = np.linspace(1e-6, limit, 20001)
+    furthest = max(abs(kernel_norm(noise, [value], trace=value) - trace_part(noise, value)) / value for value in values)
+
+    error = estimate(noise, [limit], trace=limit + 3.0, rank=9)[1]
+
+    # Between points of the grid a smooth function differs by the square of their distance.
+    assert error == pytest.approx(3.0 * furthest, rel=1e-6)
+
+
 def test_weight_decay_lowers_k():
     plain, decayed = (Noise(lr=0.3, momentum=0.0, p=0.4, weight_decay=rho) for rho in (0.0, 0.5))
 
@@ -225,8 +299,10 @@ def test_the_threshold_is_the_trace_whose_part_of_k_is_one(momentum, outputs):
 KINDS = [
     *(Noise(0.3, 0.0, p, rho) for p in (0.05, 0.9) for rho in (0.0, 0.01, 1.0)),
     *(Noise(0.1, 0.9, p, rho) for p in (0.02, 0.5) for rho in (0.0, 0.01, 1.0)),
+    *(Noise(0.1, 0.8, p, nesterov=True) for p in (0.02, 1.0)),
+    *(Noise(0.1, 0.9, p, shrinkage=shrinkage) for p, shrinkage in ((0.02, 0.3), (0.5, 0.01))),
 ]
-"""p (1 + b) / (1 - b) below and above 1, without weight decay, with a little and with much."""
+"""p (1 + b) / (1 - b) below and above 1, without decay, with a little and with much, and by Nesterov."""
 
 
 def estimate(noise, known, *, trace, rank, errors=None, sem=0.0, frobenius=None):
@@ -252,9 +328,7 @@ def test_k_of_the_whole_spectrum_lies_within_the_error(noise, count):
         assert error is not None or count == 0
 
 
-@pytest.mark.parametrize(
-    "noise", [noise for noise in KINDS if not (noise.weight_decay and noise.p > (1 - noise.momentum) / (1 + noise.momentum))]
-)
+@pytest.mark.parametrize("noise", [noise for noise in KINDS if not (noise.damping and noise.strength > 1)])
 def test_the_error_of_what_is_not_known_is_that_of_the_worst_spectrum_there_is(noise):
     known = [3.0, 2.0]
     worst = [[2.0, 2.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0], [0.5] * 8]
@@ -264,7 +338,7 @@ def test_the_error_of_what_is_not_known_is_that_of_the_worst_spectrum_there_is(n
     assert error == pytest.approx(max(abs(kernel_norm(noise, known + rest, trace=9.0) - k) for rest in worst), rel=1e-12)
 
 
-@pytest.mark.parametrize("noise", [noise for noise in KINDS if not noise.weight_decay])
+@pytest.mark.parametrize("noise", [noise for noise in KINDS if not noise.damping and not noise.nesterov])
 def test_the_sum_of_squares_bounds_what_is_not_known_and_is_reached(noise):
     known, small, limit = [3.0, 2.0], [1e-3] * 2000, 2.0 if noise.p < (1 - noise.momentum) / (1 + noise.momentum) else 1e-6
     trace, squares = 7.0, 9.0 + 4.0 + 2000 * 1e-6
@@ -343,13 +417,18 @@ def test_what_could_not_be_measured_makes_the_bound_not_a_number():
     assert math.isnan(necessary_bound(Noise(lr=0.3, momentum=0.0, p=0.4), trace=math.nan, frobenius=1.0, example_frobenius=1.0))
 
 
-@pytest.mark.parametrize(
-    "optimizer", [Nesterov(), Adam(), AdamW(), RmsProp(), NormalizedGd(), SignDescent(), Sam(), Muon(), CustomOptimizer(target="a:b")]
-)
+@pytest.mark.parametrize("optimizer", [NormalizedGd(), SignDescent(), Sam(), Muon(), CustomOptimizer(target="a:b")])
 def test_no_noise_is_known_of_other_optimizers(optimizer):
     assert noise_kernel.noise(replace(optimizer, batch_size=4), lr=0.1, num_examples=50) is None
+    assert not noise_kernel.is_known(optimizer)
 
 
-@pytest.mark.parametrize("noise", [Noise(0.1, 0.9, 0.5), Noise(0.1, 0.0, 0.5, weight_decay=0.1)])
-def test_no_necessary_bound_is_known_with_momentum_or_weight_decay(noise):
+@pytest.mark.parametrize("optimizer", [Adam(), AdamW(), RmsProp(), CustomOptimizer(target="a:b", beta1=0.9)])
+def test_with_weight_decay_no_noise_is_known_of_adaptive_optimizers(optimizer):
+    assert noise_kernel.is_known(optimizer)
+    assert not noise_kernel.is_known(optimizer, weight_decay=0.1)
+
+
+@pytest.mark.parametrize("noise", [Noise(0.1, 0.9, 0.5), Noise(0.1, 0.0, 0.5, weight_decay=0.1), Noise(0.1, 0.0, 0.5, shrinkage=0.1)])
+def test_no_necessary_bound_is_known_with_momentum_or_decay(noise):
     assert necessary_bound(noise, trace=1.0, frobenius=1.0, example_frobenius=1.0) is None

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.flatten_util import ravel_pytree
 from scipy import stats
 
 from runners import models, spec
@@ -31,7 +32,7 @@ def double_precision():
         yield
 
 
-def made(case, *, method, num_eigenvalues=0, with_norms=False, chunk_size=1000):
+def made(case, *, method, num_eigenvalues=0, with_norms=False, chunk_size=1000, preconditioned=False):
     return NtkMeter(
         case.problem(chunk_size),
         case.params,
@@ -41,6 +42,7 @@ def made(case, *, method, num_eigenvalues=0, with_norms=False, chunk_size=1000):
         num_eigenvalues=num_eigenvalues,
         accuracy=TIGHT,
         with_norms=with_norms,
+        preconditioned=preconditioned,
     )
 
 
@@ -82,11 +84,11 @@ def measured_in_groups(name, size):
     return case, size, repeated(meter, case)
 
 
-def repeated(meter, case):
+def repeated(meter, case, preconditioner=None, *, times=REPEATS):
     """Measurements with independent keys."""
     start, found = meter.start, []
-    for key in jax.random.split(jax.random.key(0), REPEATS):
-        result, start = meter.measure(case.params, start, key)
+    for key in jax.random.split(jax.random.key(0), times):
+        result, start = meter.measure(case.params, start, key, preconditioner)
         found.append(result)
     return found
 
@@ -248,6 +250,51 @@ def covers(trace, measurements, *, freedom):
     hits = np.mean(abs(traces(measurements) - trace) <= 2 * sems(measurements))
     share = 1 - 2 * stats.t.sf(2, freedom)
     assert abs(hits - share) < SIGMAS * (share * (1 - share) / REPEATS) ** 0.5
+
+
+# --- with a preconditioner ---
+
+
+@functools.cache
+def preconditioned(method, size=None):
+    """Measurements with a diagonal P, and the matrix P^-1/2 G P^-1/2 and the rows S^T J P^-1/2 written out."""
+    case = dense.named(CROSS_ENTROPY)
+    flat, unravel = ravel_pytree(case.params)
+    diagonal = 10 ** np.random.default_rng(0).uniform(-2, 2, flat.size)
+    with pytest.MonkeyPatch.context() as patch:
+        if size:
+            patch.setattr(example_gradients, "by_layer", lambda *_: None)
+            patch.setattr(ntk, "GROUP", size)
+            patch.setattr(ntk, "GROUPED_OUTPUTS", 1)
+        is_exact = method == "exact"
+        meter = made(case, method=method, num_eigenvalues=2 * is_exact, with_norms=is_exact, preconditioned=True)
+    measurements = repeated(meter, case, unravel(jnp.asarray(diagonal)), times=40 if is_exact else REPEATS)
+    return measurements, case.gauss_newton / np.sqrt(np.outer(diagonal, diagonal)), case.jacobian / np.sqrt(diagonal)
+
+
+def test_with_a_preconditioner_everything_is_that_of_the_scaled_matrix():
+    measurements, matrix, jacobian = preconditioned("exact")
+    found = measurements[0]
+
+    assert (found.method, found.sem) == ("exact, by layer", None)
+    assert found.trace == pytest.approx(np.trace(matrix), rel=dense.ROUNDING)
+    np.testing.assert_allclose(found.eigenvalues, np.linalg.eigvalsh(matrix)[:-3:-1], rtol=TIGHT.tolerance)
+    grams = np.einsum("ncd,nkd->nck", jacobian, jacobian)
+    assert found.norms.examples == pytest.approx(np.mean(np.sum(grams**2, axis=(1, 2))), rel=dense.ROUNDING)
+    norms = np.array([found.norms.frobenius for found in measurements])
+    assert abs(norms.mean() - np.sum(matrix**2)) < SIGMAS * standard_error(norms)
+
+
+@pytest.mark.parametrize(("size", "method"), [(None, "hutchinson per example, by layer"), (3, "hutchinson in groups of 3")])
+def test_with_a_preconditioner_probes_give_the_trace_of_the_scaled_matrix_on_average(size, method):
+    measurements, matrix, jacobian = preconditioned("hutchinson", size)
+
+    found = traces(measurements)
+
+    assert measurements[0].method == method
+    assert abs(found.mean() - np.trace(matrix)) < SIGMAS * standard_error(found)
+    rows = [jacobian[i : i + (size or 1)].reshape(-1, matrix.shape[0]) for i in range(0, len(jacobian), size or 1)]
+    agrees_with(sum(probe_variance(part @ part.T) for part in rows) / PROBES / len(jacobian) ** 2, measurements)
 
 
 # --- the method ---

@@ -8,8 +8,9 @@ import pytest
 import scipy.linalg
 import scipy.optimize
 
-from runners.measure import mean_square
+from runners.measure import mean_square, noise_kernel
 from runners.measure.noise_kernel import Noise, kernel_norm
+from runners.spec import Adam, RmsProp
 from runners.theory import second_moment
 from tests.runners.measure import dense
 
@@ -229,3 +230,35 @@ def test_k_is_near_one_at_the_exact_edge_as_far_as_the_spectrum_is_spread(decay,
 
     values = np.linalg.eigvalsh(kernel)
     assert low < kernel_norm(Noise(edge, 0.0, p), values.tolist(), trace=values.sum()) < high
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("optimizer", [RmsProp(batch_size=2), Adam(batch_size=2, beta1=0.9)])
+def test_k_of_the_preconditioned_kernel_is_near_one_at_the_exact_edge_of_adaptive_updates(optimizer):
+    rng, n = np.random.default_rng(0), 40
+    preconditioner = 10 ** rng.uniform(-6, -2, 80)
+    jacobian = rng.standard_normal((n, 80)) * np.sqrt(preconditioner)  # so that the preconditioned spectrum is spread
+    values, vectors = eigen(jacobian / preconditioner @ jacobian.T / n)
+
+    def norm(lr, values):
+        noise = noise_kernel.noise(optimizer, lr=lr, num_examples=n)
+        return kernel_norm(noise, values.tolist(), trace=float(values.sum()))
+
+    @jax.jit
+    def grown(lr):
+        noise = noise_kernel.noise(optimizer, lr=1.0, num_examples=n)
+        step = partial(second_moment.exact, values=values, vectors=vectors, lr=noise.lr * lr, p=noise.p, momentum=noise.momentum)
+
+        def turn(moment, _):
+            size = second_moment.loss(moment)
+            moment = step(jax.tree.map(lambda part: part / size, moment))
+            return moment, jnp.log(second_moment.loss(moment))
+
+        # Oscillations of momentum average out over many steps.
+        return jnp.mean(jax.lax.scan(turn, second_moment.at_rest(jnp.eye(n)), length=600)[1][-200:])
+
+    largest = float(values[-1])
+    edge = scipy.optimize.brentq(lambda lr: float(grown(lr)), 0.02 / largest, 2 / largest, rtol=1e-3)
+
+    assert 0.8 < norm(edge, values) <= 1
+    assert norm(edge, np.linalg.eigvalsh(jacobian @ jacobian.T / n)) < 0.01
