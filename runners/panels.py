@@ -85,6 +85,32 @@ def flow_panels(panels: Sequence[Panel], *, is_central: bool) -> tuple[Panel, ..
     return replace(loss, series=(averaged, at_flow, *test)), *others[:1], oscillation, *others[1:]
 
 
+def self_stabilization_panels(panels: Sequence[Panel]) -> tuple[Panel, ...]:
+    """The panels of gradient descent beside its prediction: loss, sharpness, and the oscillation itself.
+
+    Args:
+        panels: Of the training run, the loss first and the sharpness second.
+    """
+
+    def predicted(field: str, label: str = "predicted") -> Curve:
+        return Curve(record="prediction", field=field, label=label)
+
+    loss, sharpness, *others = panels
+    oscillation = Panel(
+        title="oscillation",
+        scale="log",
+        series=(predicted("actual_oscillation", "measured"), predicted("oscillation")),
+        references=(predicted("equilibrium", "equilibrium"),),
+        notes=(predicted("period", "steps of a small cycle"), predicted("error", "error of the prediction")),
+    )
+    return (
+        replace(loss, series=(*loss.series, predicted("loss"), predicted("constrained_loss", "constrained"))),
+        replace(sharpness, series=(replace(sharpness.series[0], label="measured"), predicted("sharpness"))),
+        oscillation,
+        *others,
+    )
+
+
 def parameters_panel(names: Sequence[str]) -> Panel:
     """The parameters of a function, the first few of them."""
     series = tuple(Curve(record="metrics", field=f"values.{name}", label=name) for name in names[:MOST_LINES])
