@@ -66,6 +66,8 @@ def train_panels(
 def flow_panels(panels: Sequence[Panel], *, is_central: bool) -> tuple[Panel, ...]:
     """The panels of a flow: those of the training run that it stands beside, with what it predicts of the run.
 
+    The edge is one of the optimizer's: a flow without oscillations goes past it, and no learning rate moves it away.
+
     Args:
         panels: Of the training run, the loss first.
         is_central: Whether it is a central flow.
@@ -75,10 +77,10 @@ def flow_panels(panels: Sequence[Panel], *, is_central: bool) -> tuple[Panel, ..
     at_flow = Curve(record="step", field="loss", label="flow")
     if not is_central:
         error = Curve(record="flow", field="error", label="integration error")
-        return replace(loss, series=(at_flow, *test), notes=(error,)), *others
+        return replace(loss, series=(at_flow, *test), notes=(error,)), *(replace(panel, edge=None) for panel in others)
     averaged = Curve(record="flow", field="averaged_loss", label="predicted average")
     oscillation = Panel(
-        title="oscillation",
+        title="variance of the oscillation",
         series=(Curve(record="flow", field="variance", label="variance"),),
         notes=(Curve(record="flow", field="num_critical", label="curvatures at the edge"),),
     )

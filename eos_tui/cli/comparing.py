@@ -158,8 +158,15 @@ def _print(rows: "list[Row]", *, kinds: list[str]) -> None:
         return NOTHING if number is None else format_number(number)
 
     has_central = "central" in kinds
-    titles = ["step", "lr x step", "loss", "its mean", *(["predicted"] if has_central else []), *(f"{kind} flow" for kind in kinds)]
-    titles += ["sharpness", *(f"{kind} flow" for kind in kinds)]
+    titles = [
+        "step",
+        "lr x step",
+        "loss",
+        "mean loss",
+        *(["predicted mean"] if has_central else []),
+        *(f"of {kind} flow" for kind in kinds),
+    ]
+    titles += ["sharpness", *(f"of {kind} flow" for kind in kinds)]
     table = []
     for row in rows:
         predicted = [row.averaged_loss] if has_central else []
