@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 import msgspec
-from msgspec.structs import asdict
+from msgspec.structs import asdict, replace
 
 from eos_tui.claims import evidence
 from eos_tui.claims.evidence import Evidence
@@ -19,7 +19,7 @@ from eos_tui.claims.statements import Chart, Line
 from eos_tui.series import Key
 from runners import spec_file
 from runners.errors import SpecError
-from runners.experiments import CentralFlow, Flow, GradientFlow, Spec
+from runners.experiments import CentralFlow, Flow, GradientFlow, SelfStabilization, Spec
 from runners.run_folder import RunFolder
 from runners.spec import Measure, RmsProp, Sgd, Train
 
@@ -31,6 +31,20 @@ FLOWS = {"gradient": GradientFlow, "central": CentralFlow}
 LABELS = {RUN: "optimizer", "gradient": "gradient flow", "central": "central flow"}
 LOSS: Key = ("step", "loss")
 AVERAGED: Key = ("flow", "averaged_loss")
+PREDICTED: Mapping[str, Key] = {
+    "loss": LOSS,
+    "predicted_loss": ("prediction", "loss"),
+    "constrained_loss": ("prediction", "constrained_loss"),
+    "sharpness": ("sharpness", "value"),
+    "predicted_sharpness": ("prediction", "sharpness"),
+    "oscillation": ("prediction", "actual_oscillation"),
+    "predicted_oscillation": ("prediction", "oscillation"),
+}
+"""Where the log has what a `PredictedRow` holds."""
+PREDICTION = "prediction"
+"""The kind of run that stands beside itself: gradient descent and what is predicted of it."""
+CLOSE = 0.1
+"""A prediction follows while its error is below this share: of the loss, and of how far the sharpness went from 2/lr."""
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,6 +60,32 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     averaged_loss: float | None
     sharpness: dict[str, float | None]
     """By series; for an adaptive optimizer the preconditioned one."""
+
+
+class PredictedRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A step, and what self-stabilisation predicts of it; null is not measured, not predicted, or not finite."""
+
+    step: int
+    loss: float | None
+    predicted_loss: float | None
+    constrained_loss: float | None
+    sharpness: float | None
+    predicted_sharpness: float | None
+    oscillation: float | None
+    predicted_oscillation: float | None
+
+
+class Followed(msgspec.Struct, frozen=True, kw_only=True):
+    """For how long a prediction follows a run."""
+
+    begins: int
+    """The first step that is predicted."""
+    predicted: int
+    """Steps predicted."""
+    loss: int
+    """Steps until its loss is first off by more than `CLOSE` of the run's."""
+    sharpness: int
+    """Steps until its sharpness is first off by more than `CLOSE` of the furthest that the run's goes from 2/lr while it is predicted."""
 
 
 @dataclass(frozen=True)
@@ -70,30 +110,35 @@ def plan(folder: RunFolder, *, from_step: int) -> dict[str, PlannedFlow]:
     Raises:
         SpecError: If the run is not a training run, or its optimizer has no flow.
     """
-    spec = spec_file.from_json(folder.spec.read_bytes())
-    if isinstance(spec, Flow) or not isinstance(spec, Train):
-        raise SpecError(
-            f'{folder.name} has runner = "{spec.__struct_config__.tag}": expected a training run, beside which flows can stand.'
-        )
-    asked = spec.measure
-    measure = Measure(
-        sharpness_every=asked.sharpness_solve_every or SHARPNESS_EVERY,
-        solve_every=1,
-        ntk_every=0,
-        evaluate_every=0,
-        tolerance=asked.tolerance,
-        max_hvps=asked.max_hvps,
-        num_examples=asked.num_examples,
-        chunk_size=asked.chunk_size,
-    )
-    has_central = isinstance(spec.optimizer, Sgd | RmsProp) and spec.optimizer.batch_size == "full" and asked.num_examples == "all"
+    spec = _training_run(folder)
+    every = spec.measure.sharpness_solve_every or SHARPNESS_EVERY
+    is_whole = spec.optimizer.batch_size == "full" and spec.measure.num_examples == "all"
+    has_central = isinstance(spec.optimizer, Sgd | RmsProp) and is_whole
     kinds = FLOWS if has_central else {"gradient": GradientFlow}
-    tables = asdict(spec) | {"measure": measure}
-    stem = re.sub(r"-\d{8}T\d{6}Z-[0-9a-f]+$", "", folder.name)
-    found = {kind: PlannedFlow(f"{kind}-flow-{stem}", Flow(**tables, flow=make(from_step=from_step))) for kind, make in kinds.items()}
+    tables = asdict(spec) | {"measure": _measure(spec.measure, every=every)}
+    name = _stem(folder)
+    found = {kind: PlannedFlow(f"{kind}-flow-{name}", Flow(**tables, flow=make(from_step=from_step))) for kind, make in kinds.items()}
     for planned in found.values():
         planned.spec()
     return found
+
+
+def plan_prediction(folder: RunFolder, *, first: int, last: int) -> PlannedFlow:
+    """Gradient descent's own steps again from the run's first parameters, with the prediction of a range of them.
+
+    Args:
+        folder: The run.
+        first: The step from which on the prediction may begin.
+        last: The step at which it ends.
+
+    Raises:
+        SpecError: If the run is not one of full-batch gradient descent with one learning rate.
+    """
+    spec = _training_run(folder)
+    tables = asdict(spec) | {"measure": _measure(spec.measure, every=1), "run": replace(spec.run, steps=last)}
+    planned = PlannedFlow(f"{PREDICTION}-{_stem(folder)}", Flow(**tables, flow=SelfStabilization(from_step=first)))
+    planned.spec()
+    return planned
 
 
 def read(folders: Mapping[str, RunFolder]) -> dict[str, Evidence]:
@@ -127,6 +172,62 @@ def rows(runs: Mapping[str, Evidence], *, most: int) -> list[Row]:
     ]
 
 
+def predicted_rows(run: Evidence, *, most: int) -> list[PredictedRow]:
+    """The predicted steps of a run, as many as asked for at most, evenly thinned.
+
+    An odd number of steps lies between two rows, where there are any, since the oscillation changes its sign at each.
+
+    Args:
+        run: A run with its prediction.
+        most: How many rows at most.
+    """
+    series = {name: _values(run, key) for name, key in PREDICTED.items()}
+    steps = list(series["predicted_loss"])
+    every = max(1, math.ceil(len(steps) / most))
+    every += every > 1 and every % 2 == 0
+    return [PredictedRow(step=step, **{name: values.get(step) for name, values in series.items()}) for step in steps[::every]]
+
+
+def followed(run: Evidence) -> Followed | None:
+    """For how long the prediction follows the run; None where nothing was predicted."""
+    series = {name: _values(run, key) for name, key in PREDICTED.items()}
+    thresholds = _values(run, ("sharpness", "threshold"))
+    steps = list(series["predicted_loss"])
+    if not steps:
+        return None
+    away = max((abs(series["sharpness"][step] - thresholds[step]) for step in steps if step in series["sharpness"]), default=0.0)
+
+    def count(name: str, scale: Mapping[int, float] | None = None) -> int:
+        """Steps before the first one that is off by more."""
+        for place, step in enumerate(steps):
+            found, expected = series[name].get(step), series[f"predicted_{name}"].get(step, math.inf)
+            if found is not None and not abs(expected - found) <= CLOSE * (scale[step] if scale else away):
+                return place
+        return len(steps)
+
+    return Followed(begins=steps[0], predicted=len(steps), loss=count("loss", series["loss"]), sharpness=count("sharpness"))
+
+
+def predicted_charts(run: Evidence) -> list[Chart]:
+    """Loss, sharpness and oscillation over the step, as they are and as they are predicted."""
+    series = {name: _values(run, key) for name, key in PREDICTED.items()}
+    begins = min(series["predicted_loss"], default=0)
+
+    def line(label: str, name: str) -> Line:
+        return Line(label, [(step, value) for step, value in series[name].items() if step >= begins])
+
+    thresholds = set(_values(run, ("sharpness", "threshold")).values())
+    references = ((thresholds.pop(), "2/lr"),) if len(thresholds) == 1 else ()
+    losses = line("gradient descent", "loss"), line("predicted", "predicted_loss"), line("constrained", "constrained_loss")
+    sharpness = line("gradient descent", "sharpness"), line("predicted", "predicted_sharpness")
+    oscillation = line("gradient descent", "oscillation"), line("predicted", "predicted_oscillation")
+    return [
+        Chart(x="step", y="loss", lines=losses, log_y=True),
+        Chart(x="step", y="sharpness", lines=sharpness, references=references),
+        Chart(x="step", y="oscillation", lines=oscillation, log_y=True),
+    ]
+
+
 def charts(runs: Mapping[str, Evidence]) -> list[Chart]:
     """Loss and sharpness over lr x step, that of the run and its flows."""
     times = _times(runs[RUN])
@@ -144,6 +245,34 @@ def charts(runs: Mapping[str, Evidence]) -> list[Chart]:
         Chart(x="lr x step", y="loss", lines=tuple(losses), log_y=True),
         Chart(x="lr x step", y="sharpness", lines=sharpness, references=references),
     ]
+
+
+def _training_run(folder: RunFolder) -> Train:
+    spec = spec_file.from_json(folder.spec.read_bytes())
+    if isinstance(spec, Flow) or not isinstance(spec, Train):
+        raise SpecError(
+            f'{folder.name} has runner = "{spec.__struct_config__.tag}": expected a training run, beside which flows can stand.'
+        )
+    return spec
+
+
+def _measure(asked: Measure, *, every: int) -> Measure:
+    """The sharpness alone, as the run measures it but for how often."""
+    return Measure(
+        sharpness_every=every,
+        solve_every=1,
+        ntk_every=0,
+        evaluate_every=0,
+        tolerance=asked.tolerance,
+        max_hvps=asked.max_hvps,
+        num_examples=asked.num_examples,
+        chunk_size=asked.chunk_size,
+    )
+
+
+def _stem(folder: RunFolder) -> str:
+    """The run's name without when it was made."""
+    return re.sub(r"-\d{8}T\d{6}Z-[0-9a-f]+$", "", folder.name)
 
 
 def _sharpness(run: Evidence) -> dict[int, float]:

@@ -116,10 +116,17 @@ class CentralFlow(FlowTable, tag="central", frozen=True):
     """The most curvatures that may stand at the edge together."""
 
 
+class SelfStabilization(FlowTable, tag="self_stabilization", frozen=True):
+    """Gradient descent itself, beside what is predicted of its oscillation at the edge. Source: Damian et al. (2022), arXiv 2209.15594.
+
+    The prediction begins at the first step, from `from_step` on, whose sharpness is found at 2/lr or above.
+    """
+
+
 class Flow(Train, tag="flow", frozen=True):
     """A flow beside a training run: its tables are the run's, and its step is as long as one of the run's optimizer."""
 
-    flow: GradientFlow | CentralFlow = field(default_factory=GradientFlow)
+    flow: GradientFlow | CentralFlow | SelfStabilization = field(default_factory=GradientFlow)
 
 
 Start: TypeAlias = Annotated[tuple[float, ...], Meta(min_length=1)]

@@ -68,6 +68,8 @@ def train_panels(
 def flow_panels(panels: Sequence[Panel], *, is_central: bool) -> tuple[Panel, ...]:
     """The panels of a flow: those of the training run that it stands beside, with what it predicts of the run.
 
+    The edge is one of the optimizer's: a flow without oscillations goes past it, and no learning rate moves it away.
+
     Args:
         panels: Of the training run, the loss first.
         is_central: Whether it is a central flow.
@@ -77,14 +79,40 @@ def flow_panels(panels: Sequence[Panel], *, is_central: bool) -> tuple[Panel, ..
     at_flow = Curve(record="step", field="loss", label="flow")
     if not is_central:
         error = Curve(record="flow", field="error", label="integration error")
-        return replace(loss, series=(at_flow, *test), notes=(error,)), *others
+        return replace(loss, series=(at_flow, *test), notes=(error,)), *(replace(panel, edge=None) for panel in others)
     averaged = Curve(record="flow", field="averaged_loss", label="predicted average")
     oscillation = Panel(
-        title="oscillation",
+        title="variance of the oscillation",
         series=(Curve(record="flow", field="variance", label="variance"),),
         notes=(Curve(record="flow", field="num_critical", label="curvatures at the edge"),),
     )
     return replace(loss, series=(averaged, at_flow, *test)), *others[:1], oscillation, *others[1:]
+
+
+def self_stabilization_panels(panels: Sequence[Panel]) -> tuple[Panel, ...]:
+    """The panels of gradient descent beside its prediction: loss, sharpness, and the oscillation itself.
+
+    Args:
+        panels: Of the training run, the loss first and the sharpness second.
+    """
+
+    def predicted(field: str, label: str = "predicted") -> Curve:
+        return Curve(record="prediction", field=field, label=label)
+
+    loss, sharpness, *others = panels
+    oscillation = Panel(
+        title="oscillation",
+        scale="log",
+        series=(predicted("actual_oscillation", "measured"), predicted("oscillation")),
+        references=(predicted("equilibrium", "equilibrium"),),
+        notes=(predicted("period", "steps of a small cycle"), predicted("error", "error of the prediction")),
+    )
+    return (
+        replace(loss, series=(*loss.series, predicted("loss"), predicted("constrained_loss", "constrained"))),
+        replace(sharpness, series=(replace(sharpness.series[0], label="measured"), predicted("sharpness"))),
+        oscillation,
+        *others,
+    )
 
 
 def parameters_panel(names: Sequence[str]) -> Panel:

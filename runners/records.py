@@ -438,6 +438,35 @@ class FlowRecord(Record, frozen=True, kw_only=True, tag="flow"):
     """How far Sigma is from complementary, in effective curvature, whose edge is 2; the most of the step's substeps."""
 
 
+class PredictionRecord(Record, frozen=True, kw_only=True, tag="prediction"):
+    """What self-stabilisation predicts of gradient descent at a step, and the constrained trajectory that it rests on."""
+
+    loss: Number
+    """Predicted loss of the step's parameters."""
+    sharpness: Number
+    """And their sharpness."""
+    oscillation: Number
+    """|x|: predicted displacement from the constrained trajectory along the top eigenvector there."""
+    actual_oscillation: Number
+    """The same, of the parameters as they are."""
+    distance: Number
+    """Predicted distance from the constrained trajectory."""
+    actual_distance: Number
+    error: Number
+    """From where the parameters are predicted to be to where they are."""
+    constrained_loss: Number
+    """Loss on the constrained trajectory."""
+    constrained_sharpness: Number
+    alpha: Number
+    """By which the sharpness rises in a step over lr, while nothing oscillates."""
+    beta: Number
+    """Square of the norm of the sharpness's gradient, across the top eigenvector."""
+    equilibrium: Number | UnsetType = UNSET
+    """|x| at which the sharpness stands still; absent where alpha <= 0."""
+    period: Number | UnsetType = UNSET
+    """Steps of a small cycle about it; absent likewise."""
+
+
 class MetricsRecord(Record, frozen=True, kw_only=True, tag="metrics"):
     """Named numbers that a runner or a user adds."""
 
@@ -478,10 +507,11 @@ AnyMeasurement: TypeAlias = (
     | LimitingFlowRecord
     | NtkRecord
 )
-AnyRecord: TypeAlias = Header | StepRecord | FlowRecord | AnyMeasurement | MetricsRecord | EventRecord | EndRecord
+AnyRecord: TypeAlias = Header | StepRecord | FlowRecord | PredictionRecord | AnyMeasurement | MetricsRecord | EventRecord | EndRecord
 SERIES_KINDS = (
     "step",
     "flow",
+    "prediction",
     "sharpness",
     "gauss_newton",
     "layers",

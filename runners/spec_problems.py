@@ -16,7 +16,20 @@ from typing import Any, NamedTuple
 from msgspec import ValidationError, inspect
 
 from runners import schema
-from runners.experiments import CentralFlow, Descent, Flow, Function, KernelTable, LinearModel, Quadratic, QuadraticModel, Spec, Valley
+from runners.experiments import (
+    CentralFlow,
+    Descent,
+    Flow,
+    Function,
+    GradientFlow,
+    KernelTable,
+    LinearModel,
+    Quadratic,
+    QuadraticModel,
+    SelfStabilization,
+    Spec,
+    Valley,
+)
 from runners.schema import Document, KeyPath
 from runners.spec import (
     Adam,
@@ -119,9 +132,12 @@ MOST_ENTRIES = 250_000_000
 """Of the second derivatives of all models that are simulated: 1 GB in float32."""
 
 
-CENTRAL_FLOWS = (Sgd, RmsProp)
-GRADIENT_FLOWS = (Sgd, HeavyBall, Nesterov, EmaMomentum, RmsProp)
-"""Optimizers with such a flow."""
+FLOWS = {
+    GradientFlow: ("the gradient flow", (Sgd, HeavyBall, Nesterov, EmaMomentum, RmsProp)),
+    CentralFlow: ("the central flow", (Sgd, RmsProp)),
+    SelfStabilization: ("self-stabilisation", (Sgd,)),
+}
+"""What they are called in messages, and the optimizers that have them."""
 LEAST_DECAY = 0.5
 """Below it RMSProp's second moment follows the gradient within a step, and is not the slow variable that its flows take it for."""
 
@@ -279,27 +295,31 @@ def of_spec(spec: Spec) -> Iterator[Problem]:
 
 def _flow(spec: Flow) -> Iterator[Problem]:
     flow, optimizer, measure = spec.flow, spec.optimizer, spec.measure
-    is_central = isinstance(flow, CentralFlow)
-    if not isinstance(optimizer, CENTRAL_FLOWS if is_central else GRADIENT_FLOWS):
-        known = ", ".join(str(kind.__struct_config__.tag) for kind in (CENTRAL_FLOWS if is_central else GRADIENT_FLOWS))
-        message = f'optimizer.name = "{optimizer.__struct_config__.tag}": the {"central" if is_central else "gradient"} flow is known for'
-        yield Problem((("optimizer", "name"), ("flow", "kind")), f"{message} {known}.")
+    named, kinds = FLOWS[type(flow)]
+    is_of_whole, is_predicted = not isinstance(flow, GradientFlow), isinstance(flow, SelfStabilization)
+    if not isinstance(optimizer, kinds):
+        known = ", ".join(str(kind.__struct_config__.tag) for kind in kinds)
+        message = f'optimizer.name = "{optimizer.__struct_config__.tag}": {named} is known for {known}.'
+        yield Problem((("optimizer", "name"), ("flow", "kind")), message)
     if isinstance(optimizer, RmsProp) and optimizer.decay < LEAST_DECAY:
         yield _wrong_value(("optimizer", "decay"), optimizer.decay, f"at least {LEAST_DECAY}, for a flow of the second moment")
-    if is_central and optimizer.batch_size != "full":
-        yield _wrong_value(("optimizer", "batch_size"), optimizer.batch_size, '"full": a central flow is that of the whole loss')
+    if is_of_whole and optimizer.batch_size != "full":
+        yield _wrong_value(("optimizer", "batch_size"), optimizer.batch_size, f'"full": {named} is that of the whole loss')
     if isinstance(optimizer.batch_size, EdgeBatch):
         yield _wrong_value(("optimizer", "batch_size", "kind"), "edge", "a batch size that stays: nothing feeds back on a flow")
     if isinstance(optimizer.lr, EdgeRate):
         yield _wrong_value(("optimizer", "lr", "kind"), "edge", "a learning rate or a schedule: nothing feeds back on a flow")
+    elif is_predicted and not isinstance(optimizer.lr, int | float):
+        yield _wrong_value(("optimizer", "lr"), optimizer.lr.__struct_config__.tag, f"a number: {named} is known at a constant edge")
     if spec.objective.transform != "none":
         yield _wrong_value(("objective", "transform"), spec.objective.transform, '"none": the flows known are those of the loss itself')
-    if measure.stableness_every:
+    if measure.stableness_every and not is_predicted:
         yield _wrong_value(("measure", "stableness_every"), measure.stableness_every, "0: a flow does not oscillate in pairs of steps")
-    if is_central and measure.num_examples != "all":
-        yield _wrong_value(("measure", "num_examples"), measure.num_examples, '"all": a central flow is that of the whole loss')
+    if is_of_whole and measure.num_examples != "all":
+        yield _wrong_value(("measure", "num_examples"), measure.num_examples, f'"all": {named} is that of the whole loss')
     if not measure.sharpness_every:
-        yield _wrong_value(("measure", "sharpness_every"), 0, "at least 1: the sharpness says how long a flow's steps may be")
+        use = "where the prediction begins" if is_predicted else "how long a flow's steps may be"
+        yield _wrong_value(("measure", "sharpness_every"), 0, f"at least 1: the sharpness says {use}")
     if flow.from_step >= spec.run.steps:
         yield _wrong_value(("flow", "from_step"), flow.from_step, f"less than run.steps = {spec.run.steps}")
 

@@ -1,5 +1,6 @@
-"""The command that sets a training run beside its flows: compare-flow."""
+"""The command that sets a training run beside its flows, or beside what is predicted of it at the edge: compare-flow."""
 
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,7 +11,7 @@ from eos_tui.cli.group import Json, Run, RunsDir, print_json, print_table, say
 from runners.errors import ExitCode
 
 if TYPE_CHECKING:
-    from eos_tui.beside import PlannedFlow, Row
+    from eos_tui.beside import PlannedFlow, PredictedRow, Row
     from runners.run_folder import RunFolder
 
 ROWS = 20
@@ -27,14 +28,26 @@ def compare_flow(
     from_step: Annotated[
         int, typer.Option(metavar="STEP", min=0, help="Let the flows begin at this step of the run, and not at its first.")
     ] = 0,
+    predict: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FROM:TO",
+            help="Instead: these steps of gradient descent beside what self-stabilisation predicts of them.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Json = False,
     runs_dir: RunsDir = None,
 ) -> None:
-    """Set a training run beside its flows.
+    """Set a training run beside its flows, or beside what is predicted of it at the edge.
 
     Shows loss and sharpness of all. The gradient flow and, for gradient descent and RMSProp with the full batch, the
     central flow begin at the run's own first parameters and go as far. They are runs of their own; those that are there
     already are taken as they are.
+
+    With --predict, full-batch gradient descent is made again to step TO; from the first step, FROM or later, that stands at
+    2/lr, its loss and sharpness are predicted to the end (Damian et al. 2022). Begin where the loss starts to oscillate: an
+    oscillation that is too small to be seen is not predicted well.
     """
     import msgspec
 
@@ -47,6 +60,9 @@ def compare_flow(
         figures.check()
     place = run_folder.runs_dir(runs_dir)
     folder = run_folder.find(place, run)
+    if predict is not None:
+        _predict(folder, place, predict=predict, from_step=from_step, output=output, as_json=as_json)
+        return
     folders = _carried_out(beside.plan(folder, from_step=from_step), place)
     series = beside.read({beside.RUN: folder, **folders})
     rows = beside.rows(series, most=ROWS)
@@ -61,6 +77,48 @@ def compare_flow(
     if output is not None:
         figures.draw(beside.charts(series), output)
         say(f"The figure is {output}.")
+
+
+def _predict(folder: "RunFolder", place: Path, *, predict: str, from_step: int, output: Path | None, as_json: bool) -> None:
+    """Make the run with its prediction, and tell of it."""
+    import msgspec
+
+    from eos_tui import beside
+    from eos_tui.claims import evidence, execution, figures
+
+    if from_step:
+        raise typer.BadParameter("it does not go with --predict, which has its own first step.", param_hint="--from-step")
+    planned = beside.plan_prediction(folder, **_range(predict))
+    found = _carried_out({beside.PREDICTION: planned}, place)[beside.PREDICTION]
+    run = evidence.read(found)
+    rows, followed = beside.predicted_rows(run, most=ROWS), beside.followed(run)
+    if as_json:
+        print_json({"run": folder.name, "prediction": found.name, **msgspec.to_builtins({"followed": followed, "rows": rows})})
+    else:
+        _print_predicted(rows)
+    for event in run.snapshot.events:
+        if event.event == beside.PREDICTION:
+            say(f"Step {event.step}: {event.message}")
+    if followed:
+        say(
+            f"From step {followed.begins} on {followed.predicted} steps are predicted: the loss within {beside.CLOSE:.0%} for "
+            f"{followed.loss}, the sharpness within {beside.CLOSE:.0%} of its excursion for {followed.sharpness}."
+        )
+    if run.snapshot.status not in execution.FINAL:
+        say(f"{found.name} did not come to its end. `eos show` says why; the same command tries again.")
+        raise typer.Exit(int(ExitCode.FAILED))
+    say(f"`eos watch {found.name}` shows it.")
+    if output is not None:
+        figures.draw(beside.predicted_charts(run), output)
+        say(f"The figure is {output}.")
+
+
+def _range(text: str) -> dict[str, int]:
+    """FROM:TO as first and last step."""
+    match = re.fullmatch(r"(\d+):(\d+)", text)
+    if match is None or int(match[1]) >= int(match[2]):
+        raise typer.BadParameter(f"{text!r}: expected two steps, the first before the last, such as 430:500.", param_hint="--predict")
+    return {"first": int(match[1]), "last": int(match[2])}
 
 
 def _carried_out(plan: "dict[str, PlannedFlow]", place: Path) -> "dict[str, RunFolder]":
@@ -78,6 +136,21 @@ def _carried_out(plan: "dict[str, PlannedFlow]", place: Path) -> "dict[str, RunF
     return {kind: folders[planned.name] for kind, planned in plan.items()}
 
 
+def _print_predicted(rows: "list[PredictedRow]") -> None:
+    from eos_tui.charts import format_number
+
+    titles = ["step", "loss", "predicted", "constrained", "sharpness", "predicted", "oscillation", "predicted"]
+
+    def cell(number: float | None) -> str:
+        return NOTHING if number is None else format_number(number)
+
+    table = []
+    for row in rows:
+        numbers = [row.loss, row.predicted_loss, row.constrained_loss, row.sharpness, row.predicted_sharpness]
+        table.append((f"{row.step:,}", *map(cell, [*numbers, row.oscillation, row.predicted_oscillation])))
+    print_table(titles, table)
+
+
 def _print(rows: "list[Row]", *, kinds: list[str]) -> None:
     from eos_tui.charts import format_number
 
@@ -85,8 +158,15 @@ def _print(rows: "list[Row]", *, kinds: list[str]) -> None:
         return NOTHING if number is None else format_number(number)
 
     has_central = "central" in kinds
-    titles = ["step", "lr x step", "loss", "its mean", *(["predicted"] if has_central else []), *(f"{kind} flow" for kind in kinds)]
-    titles += ["sharpness", *(f"{kind} flow" for kind in kinds)]
+    titles = [
+        "step",
+        "lr x step",
+        "loss",
+        "mean loss",
+        *(["predicted mean"] if has_central else []),
+        *(f"of {kind} flow" for kind in kinds),
+    ]
+    titles += ["sharpness", *(f"of {kind} flow" for kind in kinds)]
     table = []
     for row in rows:
         predicted = [row.averaged_loss] if has_central else []

@@ -6,13 +6,15 @@ import sys
 
 import pytest
 from msgspec.structs import replace
+from typer.testing import CliRunner
 
 from eos_tui import beside
 from eos_tui.claims.evidence import Evidence
+from eos_tui.cli.commands import app
 from eos_tui.snapshot import empty
 from runners import run_folder, spec_file
 from runners.errors import SpecError
-from runners.experiments import CentralFlow, GradientFlow
+from runners.experiments import CentralFlow, GradientFlow, SelfStabilization
 from runners.spec import Adam, Digits, HeavyBall, Measure, Mlp, RmsProp, Run, Sgd, Train
 
 TRAIN = Train(
@@ -119,6 +121,85 @@ def test_the_charts_are_over_lr_times_step(runs):
     assert loss.lines[0].points[:3] == [(0.0, 1.0), (0.5, 3.0), (1.0, 1.0)]
     assert sharpness.lines[1].points == [(0.0, 3.0), (1.0, 4.0), (2.0, 5.0)]
     assert sharpness.references == ((4.0, "threshold"),)
+
+
+@pytest.fixture
+def predicted(tmp_path):
+    """Six steps at lr 0.5, predicted from step 2 on: the loss well up to step 4, the sharpness to the end."""
+    steps = list(range(6))
+    return evidence(
+        tmp_path,
+        {
+            ("step", "loss"): (steps, [1.0, 3.0] * 3),
+            ("sharpness", "value"): (steps, [3.0, 3.5, 4.5, 4.2, 4.1, 3.8]),
+            ("sharpness", "threshold"): (steps, [4.0] * 6),
+            ("prediction", "loss"): (steps[2:], [1.05, 2.9, 1.2, 3.0]),
+            ("prediction", "sharpness"): (steps[2:], [4.5, 4.24, 4.06, 3.84]),
+            ("prediction", "constrained_loss"): (steps[2:], [0.5] * 4),
+            ("prediction", "oscillation"): (steps[2:], [0.1] * 4),
+            ("prediction", "actual_oscillation"): (steps[2:], [0.2] * 4),
+        },
+    )
+
+
+def test_a_prediction_follows_until_it_is_first_off_by_a_tenth(predicted):
+    found = beside.followed(predicted)
+
+    assert found == beside.Followed(begins=2, predicted=4, loss=2, sharpness=4)
+
+
+def test_where_nothing_was_predicted_nothing_is_told(tmp_path):
+    run = evidence(tmp_path, {("step", "loss"): ([0, 1], [1.0, 2.0])})
+
+    assert beside.followed(run) is None
+    assert beside.predicted_rows(run, most=10) == []
+
+
+def test_predicted_rows_have_an_odd_number_of_steps_between_them(predicted):
+    assert [row.step for row in beside.predicted_rows(predicted, most=2)] == [2, 5]
+
+    first = beside.predicted_rows(predicted, most=4)[0]
+    assert (first.loss, first.predicted_loss, first.sharpness, first.oscillation, first.predicted_oscillation) == (1.0, 1.05, 4.5, 0.2, 0.1)
+
+
+def test_the_charts_of_a_prediction_begin_where_it_does(predicted):
+    loss, sharpness, oscillation = beside.predicted_charts(predicted)
+
+    assert [line.label for line in loss.lines] == ["gradient descent", "predicted", "constrained"]
+    assert loss.lines[0].points[0] == (2, 1.0)
+    assert sharpness.references == ((4.0, "2/lr"),)
+    assert oscillation.lines[1].points == [(step, 0.1) for step in range(2, 6)]
+
+
+def test_a_prediction_is_of_the_runs_own_steps_measured_at_each(tmp_path):
+    asked = beside.plan_prediction(folder(tmp_path, TRAIN), first=5, last=12).spec()
+
+    assert asked.flow == SelfStabilization(from_step=5)
+    assert asked.run == replace(TRAIN.run, steps=12)
+    assert asked.measure.sharpness_every == 1
+    assert all(getattr(asked, name) == getattr(TRAIN, name) for name in ("data", "model", "objective", "optimizer"))
+
+
+def test_what_cannot_be_predicted_is_refused_before_anything_runs(tmp_path):
+    with pytest.raises(SpecError, match=r'optimizer\.name = "heavy_ball": self-stabilisation is known for sgd'):
+        beside.plan_prediction(folder(tmp_path, replace(TRAIN, optimizer=HeavyBall())), first=5, last=12)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--predict", "12:5"], "expected two steps, the first before the last"),
+        (["--predict", "5"], "expected two steps, the first before the last"),
+        (["--predict", "5:12", "--from-step", "3"], "it does not go with --predict"),
+    ],
+)
+def test_a_range_that_is_none_is_said(tmp_path, arguments, message):
+    folder(tmp_path, TRAIN)
+
+    result = CliRunner().invoke(app, ["compare-flow", "mine", "--runs-dir", str(tmp_path), *arguments])
+
+    assert result.exit_code == 2
+    assert message in " ".join(result.output.replace("│", " ").split())
 
 
 @pytest.mark.slow

@@ -2,7 +2,7 @@
 
 import pytest
 
-from eos_tui.claims.gd_edge import CENTRAL, CLAIM, GRADIENT, LR, SMALL
+from eos_tui.claims.gd_edge import CENTRAL, CLAIM, CYCLE, GRADIENT, LR, SMALL
 from eos_tui.claims.statements import rows
 from tests.eos_tui.evidences import evidence
 
@@ -41,8 +41,16 @@ def beside(name):
     return evidence(name, steps=600, every=5, **values)
 
 
+def cycle():
+    """A burst about an edge of 4, of which the prediction, from step 50 on, says three quarters."""
+    values = {"step": {"loss": lambda step: 0.4 if step % 20 == 10 else 0.1}}
+    values["sharpness"] = {"value": lambda step: 4 + 0.4 * (-1) ** (step // 10), "threshold": 4.0, "error": 0.001}
+    values["prediction"] = {"loss": lambda step: 0.3 if step % 20 == 10 else 0.1, "sharpness": lambda step: 4 + 0.3 * (-1) ** (step // 10)}
+    return evidence(CYCLE, steps=100, every=5, **values)
+
+
 def world():
-    return {name: run(name) for name in LR} | {name: beside(name) for name in (SMALL, GRADIENT, CENTRAL)}
+    return {name: run(name) for name in LR} | {name: beside(name) for name in (SMALL, GRADIENT, CENTRAL)} | {CYCLE: cycle()}
 
 
 def changed(name, key, value):
@@ -76,6 +84,8 @@ def test_where_every_number_is_as_stated_every_statement_holds():
         ("cross-entropy", ("sharpness", "ratio"), 1.1, "With cross-entropy the sharpness falls"),
         (GRADIENT, ("sharpness", "value"), 6.0, "Up to the edge gradient descent is gradient flow"),
         (GRADIENT, ("sharpness", "ratio"), lambda step: min(step / 100, 1.2), "But gradient flow goes on sharpening"),
+        (CYCLE, ("prediction", "sharpness"), 4.0, "At the edge self-stabilisation predicts"),
+        (CYCLE, ("prediction", "loss"), 0.4, "And so is its loss"),
         (CENTRAL, ("flow", "averaged_loss"), lambda step: 0.2 if step < 500 else 0.15, "At the edge the central flow predicts"),
         (CENTRAL, ("step", "loss"), 0.2, "Of this the oscillation makes a part"),
         (CENTRAL, ("sharpness", "value"), 8.0, "And its sharpness is gradient descent's average"),

@@ -157,8 +157,8 @@ def test_before_its_first_step_a_flow_makes_the_optimizers_own_updates():
     [
         (["optimizer.name=adam"], 'optimizer.name = "adam": the central flow is known for sgd, rmsprop'),
         (["flow.kind=gradient", "optimizer.name=muon"], "the gradient flow is known for sgd, heavy_ball, nesterov"),
-        (["optimizer.batch_size=10"], '"full": a central flow is that of the whole loss'),
-        (["measure.num_examples=10"], '"all": a central flow is that of the whole loss'),
+        (["optimizer.batch_size=10"], '"full": the central flow is that of the whole loss'),
+        (["measure.num_examples=10"], '"all": the central flow is that of the whole loss'),
         (["measure.sharpness_every=0"], "the sharpness says how long a flow's steps may be"),
         (["objective.transform=sqrt"], '"none": the flows known are those of the loss itself'),
         (["measure.stableness_every=5"], "a flow does not oscillate in pairs of steps"),
