@@ -1,6 +1,6 @@
 """Which runner carries out which kind of experiment."""
 
-from runners.experiments import Flow, Function, LinearModel, QuadraticModel, Spec
+from runners.experiments import Flow, Function, LimitingFlow, LinearModel, QuadraticModel, Spec
 from runners.session import Runner
 from runners.spec import Train
 
@@ -17,6 +17,10 @@ def build(spec: Spec, *, fresh: bool = True) -> Runner:
     """
     # A kind's modules are imported when it is asked for: jax and what stands on it take a second.
     match spec:
+        case Flow(flow=LimitingFlow()):
+            from runners.limiting import LimitingFlowRunner
+
+            return LimitingFlowRunner(spec)
         case Flow():
             from runners.flow import FlowRunner
 

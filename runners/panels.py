@@ -34,7 +34,9 @@ def train_panels(
     panels = [_loss(spec, minibatch=minibatch, has_test=has_test)]
     if spec.measure.sharpness_every:
         in_pairs = isinstance(spec.optimizer, NormalizedGd) or spec.objective.transform == "sqrt"
-        panels.append(sharpness(formula, preconditioned=preconditioned, in_pairs=in_pairs))
+        held = sharpness(formula, preconditioned=preconditioned, in_pairs=in_pairs)
+        ratio = held.ratio and replace(held.ratio, label="of its threshold")
+        panels.append(replace(held, ratio=ratio) if spec.optimizer.warm_steps else held)
     if spec.measure.ntk_every:
         panels.append(ntk(minibatch=minibatch, per_output=per_output))
     if spec.measure.gauss_newton_every:
@@ -83,6 +85,18 @@ def flow_panels(panels: Sequence[Panel], *, is_central: bool) -> tuple[Panel, ..
         notes=(Curve(record="flow", field="num_critical", label="curvatures at the edge"),),
     )
     return replace(loss, series=(averaged, at_flow, *test)), *others[:1], oscillation, *others[1:]
+
+
+def limiting_flow_panels(panels: Sequence[Panel]) -> tuple[Panel, ...]:
+    """The panels of a limiting flow: those of the training run that it stands beside, without an edge of the sharpness.
+
+    Args:
+        panels: Of the training run, the loss first.
+    """
+    loss, *others = flow_panels(panels, is_central=False)
+    descended = Curve(record="flow", field="projection_steps", label="steps of projection")
+    without = (replace(panel, references=(), ratio=None, edge=None) if panel.title == "sharpness" else panel for panel in others)
+    return replace(loss, notes=(*loss.notes, descended)), *without
 
 
 def parameters_panel(names: Sequence[str]) -> Panel:
