@@ -61,7 +61,8 @@ def train_panels(
     if spec.measure.limiting_flow_every:
         panels.append(_limiting_flow())
     if spec.measure.stableness_every:
-        panels.append(_pairs())
+        # Where a warm start ends the gradient is small, and normalised steps are far from stable until they have left.
+        panels.append(replace(_pairs(), scale="log") if spec.optimizer.warm_steps else _pairs())
     return tuple(panels)
 
 

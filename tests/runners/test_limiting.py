@@ -31,7 +31,7 @@ ALONG = Flow(
 ON_ROOT = replace(ALONG, objective=Mse(transform="sqrt"), optimizer=Sgd(lr=0.05, warm_start=WARM))
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def prepared():
     before = jax.config.read("jax_enable_x64")
     yield
