@@ -19,18 +19,19 @@ from eos_tui.claims.statements import Chart, Line
 from eos_tui.series import Key
 from runners import spec_file
 from runners.errors import SpecError
-from runners.experiments import CentralFlow, Flow, GradientFlow, SelfStabilization, Spec
+from runners.experiments import CentralFlow, Flow, GradientFlow, LimitingFlow, SelfStabilization, Spec
 from runners.run_folder import RunFolder
-from runners.spec import Measure, RmsProp, Sgd, Train
+from runners.spec import Measure, NormalizedGd, RmsProp, Sgd, Train
 
 SHARPNESS_EVERY = 10
 """Steps between measurements of a flow whose run has none."""
 RUN = "run"
 """The training run's own name among the series; the others are those of `FLOWS`."""
-FLOWS = {"gradient": GradientFlow, "central": CentralFlow}
-LABELS = {RUN: "optimizer", "gradient": "gradient flow", "central": "central flow"}
+FLOWS = {"gradient": GradientFlow, "central": CentralFlow, "limiting": LimitingFlow}
+LABELS = {RUN: "optimizer", "gradient": "gradient flow", "central": "central flow", "limiting": "limiting flow"}
 LOSS: Key = ("step", "loss")
 AVERAGED: Key = ("flow", "averaged_loss")
+TAU: Key = ("flow", "tau")
 PREDICTED: Mapping[str, Key] = {
     "loss": LOSS,
     "predicted_loss": ("prediction", "loss"),
@@ -52,7 +53,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
     step: int
     time: float
-    """Sum of the learning rates up to it: lr x step."""
+    """Sum of the learning rates up to it, lr x step; beside a limiting flow the flow's time, lr^2 x step from where it begins."""
     loss: dict[str, float | None]
     """By series."""
     run_average: float
@@ -101,7 +102,7 @@ class PlannedFlow:
 
 
 def plan(folder: RunFolder, *, from_step: int) -> dict[str, PlannedFlow]:
-    """The flows of a run, by kind: gradient, and central where the optimizer has one.
+    """The flows of a run, by kind: gradient, and central where the optimizer has one; or limiting, for normalised descent.
 
     Args:
         folder: The run.
@@ -112,15 +113,19 @@ def plan(folder: RunFolder, *, from_step: int) -> dict[str, PlannedFlow]:
     """
     spec = _training_run(folder)
     every = spec.measure.sharpness_solve_every or SHARPNESS_EVERY
-    is_whole = spec.optimizer.batch_size == "full" and spec.measure.num_examples == "all"
-    has_central = isinstance(spec.optimizer, Sgd | RmsProp) and is_whole
-    kinds = FLOWS if has_central else {"gradient": GradientFlow}
     tables = asdict(spec) | {"measure": _measure(spec.measure, every=every)}
-    name = _stem(folder)
-    found = {kind: PlannedFlow(f"{kind}-flow-{name}", Flow(**tables, flow=make(from_step=from_step))) for kind, make in kinds.items()}
+    flows = {kind: Flow(**tables, flow=FLOWS[kind](from_step=from_step)) for kind in _kinds(spec)}
+    found = {kind: PlannedFlow(f"{kind}-flow-{_stem(folder)}", flow) for kind, flow in flows.items()}
     for planned in found.values():
         planned.spec()
     return found
+
+
+def _kinds(spec: Train) -> tuple[str, ...]:
+    if isinstance(spec.optimizer, NormalizedGd) or spec.objective.transform == "sqrt":
+        return ("limiting",)
+    is_of_whole_loss = spec.optimizer.batch_size == "full" and spec.measure.num_examples == "all"
+    return ("gradient", "central") if isinstance(spec.optimizer, Sgd | RmsProp) and is_of_whole_loss else ("gradient",)
 
 
 def plan_prediction(folder: RunFolder, *, first: int, last: int) -> PlannedFlow:
@@ -155,14 +160,14 @@ def rows(runs: Mapping[str, Evidence], *, most: int) -> list[Row]:
     """
     losses = {name: _values(run, LOSS) for name, run in runs.items()}
     sharpness = {name: _sharpness(run) for name, run in runs.items()}
-    times, averaged = _times(runs[RUN]), _values(runs["central"], AVERAGED) if "central" in runs else {}
+    times, averaged = _times(runs), _values(runs["central"], AVERAGED) if "central" in runs else {}
     known = [step for step in sharpness[RUN] or losses[RUN] if step in losses[RUN]]
     steps = known[:: max(1, math.ceil(len(known) / most))]
     ends = [*steps[1:], max(losses[RUN], default=0) + 1]
     return [
         Row(
             step=step,
-            time=times[step],
+            time=times.get(step, 0.0),
             loss={name: values.get(step) for name, values in losses.items()},
             run_average=statistics.fmean(losses[RUN][at] for at in range(step, end) if at in losses[RUN]),
             averaged_loss=averaged.get(step),
@@ -228,9 +233,20 @@ def predicted_charts(run: Evidence) -> list[Chart]:
     ]
 
 
+def apart(runs: Mapping[str, Evidence]) -> float | None:
+    """The largest relative difference of a limiting flow's sharpness from the run's, from where it begins; None without one."""
+    if "limiting" not in runs:
+        return None
+    flow, run, times = _sharpness(runs["limiting"]), _sharpness(runs[RUN]), _values(runs["limiting"], TAU)
+    return max((abs(flow[step] / run[step] - 1) for step in times if run.get(step) and step in flow), default=None)
+
+
 def charts(runs: Mapping[str, Evidence]) -> list[Chart]:
-    """Loss and sharpness over lr x step, that of the run and its flows."""
-    times = _times(runs[RUN])
+    """Loss and sharpness of the run and its flows, over lr x step; beside a limiting flow, which begins late, over the step."""
+    is_limiting = "limiting" in runs
+    x = "step" if is_limiting else "lr x step"
+    at_steps = {step: float(step) for run in runs.values() for step in _sharpness(run) | _values(run, LOSS)}
+    times = at_steps if is_limiting else _times(runs)
 
     def line(label: str, values: Mapping[int, float]) -> Line:
         return Line(label, [(times[step], value) for step, value in values.items() if step in times])
@@ -242,8 +258,8 @@ def charts(runs: Mapping[str, Evidence]) -> list[Chart]:
     thresholds = set(_values(runs[RUN], ("sharpness", "threshold")).values())
     references = ((thresholds.pop(), "threshold"),) if len(thresholds) == 1 else ()
     return [
-        Chart(x="lr x step", y="loss", lines=tuple(losses), log_y=True),
-        Chart(x="lr x step", y="sharpness", lines=sharpness, references=references),
+        Chart(x=x, y="loss", lines=tuple(losses), log_y=True),
+        Chart(x=x, y="sharpness", lines=sharpness, references=references),
     ]
 
 
@@ -280,9 +296,11 @@ def _sharpness(run: Evidence) -> dict[int, float]:
     return _values(run, ("sharpness", "preconditioned")) or _values(run, ("sharpness", "value"))
 
 
-def _times(run: Evidence) -> dict[int, float]:
-    """Sum of the learning rates before each step."""
-    rates = _values(run, ("step", "lr"))
+def _times(runs: Mapping[str, Evidence]) -> dict[int, float]:
+    """Sum of the learning rates before each step; or the time of the limiting flow at each step that it took."""
+    if "limiting" in runs:
+        return _values(runs["limiting"], TAU)
+    rates = _values(runs[RUN], ("step", "lr"))
     return dict(zip([*rates, max(rates, default=-1) + 1], accumulate(rates.values(), initial=0.0), strict=True))
 
 

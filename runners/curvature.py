@@ -165,7 +165,7 @@ class Curvature:
                 yield EventRecord(step=step, time=clock(), event=event, message=message)
             self._news.clear()
         for gauge in self._gauges:
-            if is_due(gauge.every):
+            if is_due(gauge.every) and step >= gauge.first_step:
                 key = self._random(step, gauge.name)
                 at = At(params, lr=lr, step=step, time=clock(), key=key, sharpness=self.top, velocity=velocity)
                 record, self.state[gauge.name] = gauge.read(at, self.state[gauge.name])
@@ -193,7 +193,7 @@ class Curvature:
             record = _beside(record, "preconditioned", other)
         if self._measure.smallest:
             record = _beside(record, "smallest", self._eigenvalues("smallest", self._smallest, params, step=step).negated())
-        return self._held_against_edge(record, *self._edge(params, lr))
+        return self._held_against_edge(record, *self._edge(params, lr, step=step))
 
     def followed(
         self, value: float, residual: float, *, lr: float, loss: float, grad_norm: float, step: int, time: float
@@ -211,7 +211,7 @@ class Curvature:
             method=FOLLOWED,
             seconds=0.0,
         )
-        return self._held_against_edge(record, self._edge_at(lr, loss=loss, grad_norm=grad_norm), 0.0)
+        return self._held_against_edge(record, self._edge_at(lr, loss=loss, grad_norm=grad_norm, step=step), 0.0)
 
     def ntk(self, params: PyTree[Array], preconditioner: PyTree[Array] | None = None, *, lr: float, step: int, time: float) -> NtkRecord:
         """Trace of the NTK and noise kernel norm K at these parameters, for this step's batches and learning rate; see `measure`."""
@@ -332,17 +332,18 @@ class Curvature:
             self._first_keys[stream] = key
         return key
 
-    def _edge(self, params: PyTree[Array], lr: float) -> tuple[float | None, float]:
+    def _edge(self, params: PyTree[Array], lr: float, *, step: int) -> tuple[float | None, float]:
         """The optimizer's edge, and the seconds that it took: some take the loss or the norm of its gradient."""
-        if not thresholds.moves(self.optimizer, self._spec.objective.transform):
-            return thresholds.threshold(self.optimizer, lr), 0.0
+        if step < self.optimizer.warm_steps or not thresholds.moves(self.optimizer, self._spec.objective.transform):
+            return thresholds.threshold(self.optimizer, lr, step=step), 0.0
         began = time.perf_counter()
         loss, norm = map(float, self._place(params, self._x, self._y))
-        return self._edge_at(lr, loss=loss, grad_norm=norm), time.perf_counter() - began
+        return self._edge_at(lr, loss=loss, grad_norm=norm, step=step), time.perf_counter() - began
 
-    def _edge_at(self, lr: float, *, loss: float, grad_norm: float) -> float | None:
+    def _edge_at(self, lr: float, *, loss: float, grad_norm: float, step: int) -> float | None:
         objective = self._spec.objective
-        return thresholds.threshold(self.optimizer, lr, transform=objective.transform, grad_norm=grad_norm, excess=loss - objective.minimum)
+        place = {"grad_norm": grad_norm, "excess": loss - objective.minimum}
+        return thresholds.threshold(self.optimizer, lr, transform=objective.transform, **place, step=step)
 
     def _held_against_edge(self, record: SharpnessRecord, edge: float | None, seconds: float) -> SharpnessRecord:
         record = replace(record, seconds=record.seconds + seconds)
@@ -351,7 +352,8 @@ class Curvature:
         value = record.preconditioned if "preconditioned" in self.state else record.value
         if value is UNSET or value is None:
             return replace(record, threshold=edge)
-        self.last_words = f"; at step {record.step} the sharpness was {value / edge:.3g} of its threshold {self.formula}"
+        formula = thresholds.formula(self.optimizer, self._spec.objective.transform, step=record.step)
+        self.last_words = f"; at step {record.step} the sharpness was {value / edge:.3g} of its threshold {formula}"
         return replace(record, threshold=edge, ratio=value / edge)
 
     def _with_crossover(self, record: NtkRecord, found: Ntk, lr: float) -> NtkRecord:

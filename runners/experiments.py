@@ -123,10 +123,23 @@ class SelfStabilization(FlowTable, tag="self_stabilization", frozen=True):
     """
 
 
+class LimitingFlow(FlowTable, tag="limiting", frozen=True):
+    """What normalised gradient descent, or gradient descent on the root of the loss, does as lr goes to 0: a flow along the minima.
+
+    It begins where the parameters are projected on the manifold of minima, not before the end of a warm start.
+    Source: Arora, Li and Panigrahi (2022), arXiv 2205.09745.
+    """
+
+    stride: PositiveInt = 100
+    """Steps of the optimizer that one of the flow's covers; fewer up to a measurement."""
+    tolerance: Annotated[float, Meta(gt=0, lt=1)] = 0.01
+    """Loss at which the projection on the manifold ends, over the loss that the optimizer hovers at."""
+
+
 class Flow(Train, tag="flow", frozen=True):
     """A flow beside a training run: its tables are the run's, and its step is as long as one of the run's optimizer."""
 
-    flow: GradientFlow | CentralFlow | SelfStabilization = field(default_factory=GradientFlow)
+    flow: GradientFlow | CentralFlow | LimitingFlow | SelfStabilization = field(default_factory=GradientFlow)
 
 
 Start: TypeAlias = Annotated[tuple[float, ...], Meta(min_length=1)]

@@ -1,6 +1,6 @@
 """Which runner carries out which kind of experiment."""
 
-from runners.experiments import Flow, Function, LinearModel, QuadraticModel, SelfStabilization, Spec
+from runners.experiments import Flow, Function, LimitingFlow, LinearModel, QuadraticModel, SelfStabilization, Spec
 from runners.session import Runner
 from runners.spec import Train
 
@@ -21,6 +21,10 @@ def build(spec: Spec, *, fresh: bool = True) -> Runner:
             from runners.self_stabilization import SelfStabilizationRunner
 
             return SelfStabilizationRunner(spec)
+        case Flow(flow=LimitingFlow()):
+            from runners.limiting import LimitingFlowRunner
+
+            return LimitingFlowRunner(spec)
         case Flow():
             from runners.flow import FlowRunner
 

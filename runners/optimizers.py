@@ -63,7 +63,7 @@ def build(table: spec.Optimizer, params: PyTree[Any] = None) -> Optimizer:
     Raises:
         SpecError: If a user's chain cannot be used.
     """
-    lr = learning_rate(table.lr)
+    lr = learning_rate(table)
     if isinstance(table, spec.CustomOptimizer):
         return _custom(table, lr, params)
     return Optimizer(
@@ -73,15 +73,17 @@ def build(table: spec.Optimizer, params: PyTree[Any] = None) -> Optimizer:
         uses_preconditioner=isinstance(table, spec.Adam | spec.RmsProp),
         velocity=partial(_velocity, table),
         perturb=partial(_ascended, rho=table.rho) if isinstance(table, spec.Sam) else None,
-        shake=partial(_shaken, radius=table.noise, every=table.noise_every)
+        shake=partial(_shaken, radius=table.noise, every=table.noise_every, first=table.warm_steps)
         if isinstance(table, spec.NormalizedGd) and table.noise
         else None,
     )
 
 
-def learning_rate(lr: spec.LearningRate) -> Callable[[ArrayLike], Float[Array, ""]]:
+def learning_rate(table: spec.Optimizer) -> Callable[[ArrayLike], Float[Array, ""]]:
     """The rate by step. Jitted, so that a call from Python runs the program that a training step inlines, and returns the same float."""
-    schedule = _schedule(lr)
+    schedule = _schedule(table.lr)
+    if isinstance(table, spec.WarmStarted) and table.warm_start:
+        schedule = optax.join_schedules([optax.constant_schedule(table.warm_start.lr), schedule], [table.warm_steps])
 
     @jax.jit
     def rate(step: ArrayLike) -> Float[Array, ""]:
@@ -133,8 +135,10 @@ def _ascended(params: PyTree[Array], gradient: PyTree[Array], *, rho: float) -> 
     return jax.tree.map(lambda value, slope: value + rho * slope, params, _direction(gradient))
 
 
-def _shaken(params: PyTree[Array], key: Key[Array, ""], step: ArrayLike, *, radius: float, every: int) -> PyTree[Array]:
-    """The parameters, after every so many steps with a uniform point of a ball added: its radius^dim is uniform, its direction too.
+def _shaken(params: PyTree[Array], key: Key[Array, ""], step: ArrayLike, *, radius: float, every: int, first: int) -> PyTree[Array]:
+    """The parameters, after every so many steps from the first on with a uniform point of a ball added.
+
+    Its distance to the power dim is uniform, and its direction too.
 
     Source: Arora, Li and Panigrahi (2022), arXiv 2205.09745, who perturb normalised gradient descent so.
     """
@@ -147,7 +151,8 @@ def _shaken(params: PyTree[Array], key: Key[Array, ""], step: ArrayLike, *, radi
         point: Array = radius * share * normal / jnp.linalg.norm(normal)
         return flat + point
 
-    found: PyTree[Array] = unravel(jax.lax.cond((jnp.asarray(step) + 1) % every == 0, moved, lambda: flat))
+    is_due = jnp.logical_and((jnp.asarray(step) + 1) % every == 0, jnp.asarray(step) >= first)
+    found: PyTree[Array] = unravel(jax.lax.cond(is_due, moved, lambda: flat))
     return found
 
 

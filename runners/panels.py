@@ -35,7 +35,9 @@ def train_panels(
     panels = [_loss(spec, minibatch=minibatch, has_test=has_test)]
     if spec.measure.sharpness_every:
         in_pairs = isinstance(spec.optimizer, NormalizedGd) or spec.objective.transform == "sqrt"
-        panels.append(sharpness(formula, preconditioned=preconditioned, in_pairs=in_pairs))
+        held = sharpness(formula, preconditioned=preconditioned, in_pairs=in_pairs)
+        ratio = held.ratio and replace(held.ratio, label="of its threshold")
+        panels.append(replace(held, ratio=ratio) if spec.optimizer.warm_steps else held)
     if spec.measure.ntk_every:
         has_noise_kernel = minibatch and noise_kernel.is_known(spec.optimizer, weight_decay=spec.objective.weight_decay)
         panels.append(ntk(has_noise_kernel=has_noise_kernel, preconditioned=preconditioned and has_noise_kernel, per_output=per_output))
@@ -61,7 +63,8 @@ def train_panels(
     if spec.measure.limiting_flow_every:
         panels.append(_limiting_flow())
     if spec.measure.stableness_every:
-        panels.append(_pairs())
+        # Where a warm start ends the gradient is small, and normalised steps are far from stable until they have left.
+        panels.append(replace(_pairs(), scale="log") if spec.optimizer.warm_steps else _pairs())
     return tuple(panels)
 
 
@@ -113,6 +116,18 @@ def self_stabilization_panels(panels: Sequence[Panel]) -> tuple[Panel, ...]:
         oscillation,
         *others,
     )
+
+
+def limiting_flow_panels(panels: Sequence[Panel]) -> tuple[Panel, ...]:
+    """The panels of a limiting flow: those of the training run that it stands beside, without an edge of the sharpness.
+
+    Args:
+        panels: Of the training run, the loss first.
+    """
+    loss, *others = flow_panels(panels, is_central=False)
+    descended = Curve(record="flow", field="projection_steps", label="steps of projection")
+    without = (replace(panel, references=(), ratio=None, edge=None) if panel.title == "sharpness" else panel for panel in others)
+    return replace(loss, notes=(*loss.notes, descended)), *without
 
 
 def parameters_panel(names: Sequence[str]) -> Panel:

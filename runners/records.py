@@ -436,6 +436,12 @@ class FlowRecord(Record, frozen=True, kw_only=True, tag="flow"):
     """Predicted time average of the optimizer's loss: loss + tr Sigma / lr for gradient descent."""
     complementarity: Number | UnsetType = UNSET
     """How far Sigma is from complementary, in effective curvature, whose edge is 2; the most of the step's substeps."""
+    tau: Number | UnsetType = UNSET
+    """Time of a limiting flow, lr^2 x steps since it began; absent, as all below, in all others."""
+    projection_steps: int | UnsetType = UNSET
+    """Of gradient descent that brought this step back to the manifold of minima, all projections together."""
+    converged: bool | UnsetType = UNSET
+    """Whether all of them came as near as asked."""
 
 
 class PredictionRecord(Record, frozen=True, kw_only=True, tag="prediction"):

@@ -290,8 +290,33 @@ class OptimizerTable(Named, frozen=True):
         """Examples in a step's batch; where feedback sets them, at first."""
         return self.batch_size.initial if isinstance(self.batch_size, EdgeBatch) else self.batch_size
 
+    @property
+    def warm_steps(self) -> int:
+        """Updates of gradient descent before the optimizer's own."""
+        return 0
 
-class Sgd(OptimizerTable, tag="sgd", frozen=True):
+
+class WarmStart(Table, kw_only=True, frozen=True):
+    """Gradient descent on the loss itself, with the full batch, before the optimizer's own updates."""
+
+    steps: PositiveInt
+    """Updates of it; the optimizer's own follow, and a schedule of their learning rate counts from there."""
+    lr: PositiveFloat
+
+
+class WarmStarted(OptimizerTable, frozen=True):
+    """Keys of the optimizers that begin with gradient descent when asked to."""
+
+    warm_start: WarmStart | None = None
+    """For normalized_gd, and for sgd on the root of the loss: what brings the parameters near a minimum first."""
+
+    @property
+    def warm_steps(self) -> int:
+        """Updates of gradient descent before the optimizer's own."""
+        return self.warm_start.steps if self.warm_start else 0
+
+
+class Sgd(WarmStarted, tag="sgd", frozen=True):
     """x -= lr g; gradient descent with the full batch."""
 
 
@@ -336,7 +361,7 @@ class RmsProp(OptimizerTable, tag="rmsprop", frozen=True):
     eps: PositiveFloat = 1e-8
 
 
-class NormalizedGd(OptimizerTable, tag="normalized_gd", frozen=True):
+class NormalizedGd(WarmStarted, tag="normalized_gd", frozen=True):
     """x -= lr g / |g|, with the norm over all parameters together; no step where g = 0."""
 
     lr: LearningRate = 1e-2

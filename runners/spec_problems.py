@@ -23,6 +23,7 @@ from runners.experiments import (
     Function,
     GradientFlow,
     KernelTable,
+    LimitingFlow,
     LinearModel,
     Quadratic,
     QuadraticModel,
@@ -58,6 +59,7 @@ from runners.spec import (
     SignDescent,
     Train,
     Vgg11,
+    WarmStarted,
 )
 
 SYNONYMS = {
@@ -279,6 +281,7 @@ def of_spec(spec: Spec) -> Iterator[Problem]:
         yield from _schedule(spec)
         yield from _feedback(spec)
         yield from _transform(spec)
+        yield from _warm_start(spec)
         yield from _stableness(spec)
         yield from _limiting_flow(spec)
         if spec.measure.follows and (reason := _why_not_followed(spec)):
@@ -295,6 +298,31 @@ def of_spec(spec: Spec) -> Iterator[Problem]:
 
 def _flow(spec: Flow) -> Iterator[Problem]:
     flow, optimizer, measure = spec.flow, spec.optimizer, spec.measure
+    if isinstance(optimizer.batch_size, EdgeBatch):
+        yield _wrong_value(("optimizer", "batch_size", "kind"), "edge", "a batch size that stays: nothing feeds back on a flow")
+    if isinstance(optimizer.lr, EdgeRate):
+        yield _wrong_value(("optimizer", "lr", "kind"), "edge", "a learning rate or a schedule: nothing feeds back on a flow")
+    if measure.stableness_every and not isinstance(flow, SelfStabilization):
+        yield _wrong_value(("measure", "stableness_every"), measure.stableness_every, "0: a flow does not oscillate in pairs of steps")
+    if flow.from_step >= spec.run.steps:
+        yield _wrong_value(("flow", "from_step"), flow.from_step, f"less than run.steps = {spec.run.steps}")
+    yield from _along_minima(spec) if isinstance(flow, LimitingFlow) else _of_loss(spec)
+
+
+def _along_minima(spec: Flow) -> Iterator[Problem]:
+    optimizer, kind = spec.optimizer, ("flow", "kind")
+    message = 'flow.kind = "limiting": the limiting flow is known for'
+    if not isinstance(optimizer, NormalizedGd) and spec.objective.transform != "sqrt":
+        told = f'{message} optimizer.name = "normalized_gd" and objective.transform = "sqrt"'
+        yield Problem((kind, ("optimizer", "name")), f"{told}, not {_called(optimizer)} on the loss itself.")
+    if optimizer.drawn != "full" or spec.measure.num_examples != "all":
+        yield Problem((kind, ("optimizer", "batch_size")), f"{message} all examples in each step and measurement.")
+    if not isinstance(optimizer.lr, int | float):
+        yield Problem((kind, ("optimizer", "lr")), f"{message} one learning rate, on whose square the flow's time goes.")
+
+
+def _of_loss(spec: Flow) -> Iterator[Problem]:
+    flow, optimizer, measure = spec.flow, spec.optimizer, spec.measure
     named, kinds = FLOWS[type(flow)]
     is_of_whole, is_predicted = not isinstance(flow, GradientFlow), isinstance(flow, SelfStabilization)
     if not isinstance(optimizer, kinds):
@@ -305,23 +333,15 @@ def _flow(spec: Flow) -> Iterator[Problem]:
         yield _wrong_value(("optimizer", "decay"), optimizer.decay, f"at least {LEAST_DECAY}, for a flow of the second moment")
     if is_of_whole and optimizer.batch_size != "full":
         yield _wrong_value(("optimizer", "batch_size"), optimizer.batch_size, f'"full": {named} is that of the whole loss')
-    if isinstance(optimizer.batch_size, EdgeBatch):
-        yield _wrong_value(("optimizer", "batch_size", "kind"), "edge", "a batch size that stays: nothing feeds back on a flow")
-    if isinstance(optimizer.lr, EdgeRate):
-        yield _wrong_value(("optimizer", "lr", "kind"), "edge", "a learning rate or a schedule: nothing feeds back on a flow")
-    elif is_predicted and not isinstance(optimizer.lr, int | float):
+    if is_predicted and not isinstance(optimizer.lr, int | float | EdgeRate):
         yield _wrong_value(("optimizer", "lr"), optimizer.lr.__struct_config__.tag, f"a number: {named} is known at a constant edge")
     if spec.objective.transform != "none":
         yield _wrong_value(("objective", "transform"), spec.objective.transform, '"none": the flows known are those of the loss itself')
-    if measure.stableness_every and not is_predicted:
-        yield _wrong_value(("measure", "stableness_every"), measure.stableness_every, "0: a flow does not oscillate in pairs of steps")
     if is_of_whole and measure.num_examples != "all":
         yield _wrong_value(("measure", "num_examples"), measure.num_examples, f'"all": {named} is that of the whole loss')
     if not measure.sharpness_every:
         use = "where the prediction begins" if is_predicted else "how long a flow's steps may be"
         yield _wrong_value(("measure", "sharpness_every"), 0, f"at least 1: the sharpness says {use}")
-    if flow.from_step >= spec.run.steps:
-        yield _wrong_value(("flow", "from_step"), flow.from_step, f"less than run.steps = {spec.run.steps}")
 
 
 def _sizes(spec: Train) -> Iterator[Problem]:
@@ -473,6 +493,24 @@ def _transform(spec: Descent) -> Iterator[Problem]:
         )
 
 
+def _warm_start(spec: Descent) -> Iterator[Problem]:
+    optimizer, table = spec.optimizer, ("optimizer", "warm_start")
+    if not isinstance(optimizer, WarmStarted) or optimizer.warm_start is None:
+        return
+    if isinstance(optimizer, Sgd) and spec.objective.transform == "none":
+        message = "optimizer.warm_start: it goes before other updates than those of gradient descent on the loss, which these are"
+        yield Problem((table, ("objective", "transform")), f'{message}. Set optimizer.lr by a schedule, or objective.transform = "sqrt".')
+    if optimizer.drawn != "full":
+        size = ("optimizer", "batch_size")
+        message = f"optimizer.warm_start: it is gradient descent with the full batch, not {optimizer.drawn} examples"
+        yield Problem((table, size), f'{message}. Set optimizer.batch_size = "full".')
+    if isinstance(optimizer.lr, EdgeRate):
+        message = "optimizer.warm_start: its learning rate is its own, and does not go together with one that follows a measurement"
+        yield Problem((table, ("optimizer", "lr")), f"{message}. Set optimizer.lr to a number or a schedule.")
+    if optimizer.warm_steps >= spec.run.steps:
+        yield _wrong_value((*table, "steps"), optimizer.warm_steps, f"less than run.steps = {spec.run.steps}")
+
+
 def _stableness(spec: Descent) -> Iterator[Problem]:
     measure, every = spec.measure, ("measure", "stableness_every")
     if not measure.stableness_every:
@@ -515,6 +553,9 @@ def _linear_model(spec: LinearModel) -> Iterator[Problem]:
         yield _wrong_value(("optimizer", "batch_size"), "edge", 'a number or "full": nothing is measured that it could follow')
     else:
         yield from _kernel("linear_model", table, ("optimizer", "batch_size"), [optimizer.batch_size])
+    if optimizer.warm_steps:
+        message = "optimizer.warm_start: nothing but gradient descent is simulated, which it is itself. Remove it."
+        yield Problem((("optimizer", "warm_start"),), message)
     if isinstance(optimizer.lr, EdgeRate):
         yield _wrong_value(("optimizer", "lr"), "edge", "a number or a schedule of the step: nothing is measured that it could follow")
     if table.basis == "flat" and table.num_examples & (table.num_examples - 1):

@@ -208,9 +208,15 @@ def sam(lr: float, rho: float, *, grad_norm: float) -> float:
 
 
 def threshold(
-    optimizer: Optimizer, lr: float, *, transform: Transform = "none", grad_norm: float | None = None, excess: float | None = None
+    optimizer: Optimizer,
+    lr: float,
+    *,
+    transform: Transform = "none",
+    grad_norm: float | None = None,
+    excess: float | None = None,
+    step: int | None = None,
 ) -> float | None:
-    """The edge of an optimizer at a learning rate.
+    """The edge of an optimizer at a learning rate; of gradient descent while that is its warm start.
 
     Sign descent and Muon have none: what stands at their edge is the largest curvature in another norm (that of the largest
     entry, the spectral one), which no eigenvalue is. A user's chain has Adam's once its beta1 is stated: that of the
@@ -223,6 +229,7 @@ def threshold(
         grad_norm: Norm of the gradient where the sharpness is measured, >= 0; None when unknown. Only SAM and normalised
             gradient descent need it.
         excess: L - L_min there; None when unknown. Only the root of the loss needs it.
+        step: At which; None for after a warm start.
 
     Returns:
         The edge of the sharpness, of the preconditioned one for Adam, AdamW and RMSProp. None when there is none above
@@ -232,6 +239,8 @@ def threshold(
     """
     if lr == 0:
         return None
+    if step is not None and step < optimizer.warm_steps:
+        return gradient_descent(lr)
     if transform == "sqrt":
         return sqrt_descent(lr, excess) if isinstance(optimizer, Sgd) and excess is not None and excess > 0 else None
     match optimizer:
@@ -264,12 +273,21 @@ def moves(optimizer: Optimizer, transform: Transform = "none") -> bool:
     return transform == "sqrt" or isinstance(optimizer, NormalizedGd | Sam)
 
 
-def formula(optimizer: Optimizer, transform: Transform = "none") -> str | None:
+def formula(optimizer: Optimizer, transform: Transform = "none", *, step: int | None = None) -> str | None:
     """The edge of an optimizer as a formula; None when none is known.
 
     Its symbols are lr, b (momentum), b1 (beta1), d (decoupled_decay), rho, |g|, the norm of the gradient, and L and L_min, the loss and
     the least that it can be.
+
+    Args:
+        optimizer: The spec's table.
+        transform: Of the loss, before it is descended.
+        step: At which; when absent, with a warm start, the edge of that and then the optimizer's own.
     """
+    if step is None and optimizer.warm_steps:
+        return f"2/lr, then {formula(optimizer, transform, step=optimizer.warm_steps)}"
+    if step is not None and step < optimizer.warm_steps:
+        return "2/lr"
     if transform == "sqrt":
         return "4sqrt(L-L_min)/lr" if isinstance(optimizer, Sgd) else None
     match optimizer:

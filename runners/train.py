@@ -144,6 +144,7 @@ class Loop(NamedTuple):
             followed = followed.at[step % 2].set(jnp.where(norm > 0, image / norm, vector))
         lr = self.optimizer.lr(step) if state.lr is None else state.lr
         update = Update(value, lr, optax.tree.norm(gradient), accuracy, sharpness)
+        plain = gradient
         if self.objective.transform != "none":
             slope = objectives.slope(value, transform=self.objective.transform, minimum=self.objective.minimum)
             gradient = jax.tree.map(lambda leaf: slope * leaf, gradient)
@@ -152,6 +153,9 @@ class Loop(NamedTuple):
         change, opt_state = self.optimizer.transformation.update(gradient, state.opt_state, params)
         if state.lr is not None:
             change = optax.tree.scale(state.lr, change)
+        if self.table.warm_steps:
+            is_warm = step < self.table.warm_steps
+            change = jax.tree.map(lambda own, slope: jnp.where(is_warm, -lr.astype(slope.dtype) * slope, own), change, plain)
         return State(optax.apply_updates(params, change), opt_state, followed, state.lr), update
 
 
@@ -188,6 +192,7 @@ class DescentRunner:
         self._table = resized(spec.optimizer, spec.optimizer.drawn)
         self._x, self._y = devices.copied((self._data.x, self._data.y))
         self._order_key = jax.random.key(_seed(run.order_seed, run.seed))
+        self._warm_steps = spec.optimizer.warm_steps
         with kept_programs.known_by(spec, data.description):
             self._curvature = Curvature(
                 spec,
@@ -241,6 +246,7 @@ class DescentRunner:
         if self.diverged or self._measured_step == self.step:
             return
         self._measured_step = self.step
+        yield from self._switched(clock)
         lr = self._lr()
 
         def velocity() -> PyTree[Array] | None:
@@ -308,11 +314,19 @@ class DescentRunner:
         """Learning rate of the update at the present step."""
         return _numbers(np.asarray([self._optimizer.lr(self.step) if self._state.lr is None else self._state.lr]))[0]
 
+    def _switched(self, clock: Clock) -> Iterator[AnyRecord]:
+        """An event where the warm start is over."""
+        if self._warm_steps and self.step == self._warm_steps:
+            message = f"The warm start by gradient descent is over after {self.step:,} steps."
+            yield EventRecord(step=self.step, time=clock(), event="warm_start_over", message=message)
+
     def _preconditioner(self) -> PyTree[Array] | None:
         return self._optimizer.preconditioner(self._state.opt_state, self.step)
 
-    def _recorded(self, update: Update, count: int, *, began: float, seconds: float) -> Iterator[StepRecord | SharpnessRecord]:
-        """The records of a chunk's updates, with the step counted on behind each; up to one that shows divergence."""
+    def _recorded(
+        self, update: Update, count: int, *, began: float, seconds: float, stride: int = 1
+    ) -> Iterator[StepRecord | SharpnessRecord]:
+        """The records of a chunk's updates, with the step counted on by `stride` behind each; up to one that shows divergence."""
         losses, rates, norms = (_numbers(np.asarray(buffer)[:count]) for buffer in update[:3])
         accuracies = None if update.accuracy is None else _numbers(np.asarray(update.accuracy)[:count])
         followed = [] if update.sharpness is None else [_numbers(np.asarray(buffer)[:count]) for buffer in update.sharpness]
@@ -336,7 +350,7 @@ class DescentRunner:
             self._judge(losses[turn])
             if self.diverged:
                 return
-            self.step += 1
+            self.step += stride
 
     def _compiled(self) -> Program[tuple[State, Update]]:
         loop = Loop(self._model, self._objective, self._optimizer, self._table)
@@ -397,10 +411,14 @@ class DescentRunner:
 
     def _chunk_length(self) -> int:
         """Updates to the next boundary, or as many as fit the time and the buffers of a chunk."""
-        intervals = (*self._intervals, self.checkpoint_every)
-        boundary = min([self.steps, *(self.step - self.step % every + every for every in intervals if every)])
         in_time = int(CHUNK_SECONDS / self._step_seconds) if self._step_seconds else 1
-        return max(1, min(boundary - self.step, in_time, MAX_CHUNK_STEPS))
+        return max(1, min(self._boundary() - self.step, in_time, MAX_CHUNK_STEPS))
+
+    def _boundary(self) -> int:
+        """The next step at which something but updates is to be done."""
+        intervals = (*self._intervals, self.checkpoint_every)
+        switch = [self._warm_steps] if self.step < self._warm_steps else []
+        return min([self.steps, *switch, *(self.step - self.step % every + every for every in intervals if every)])
 
     def _judge(self, loss: float) -> None:
         """Declare the run diverged if this loss says so."""
@@ -417,7 +435,8 @@ class DescentRunner:
             return
         between = f"between steps {self.step - 1} and {self.step}" if self.step else "at step 0"
         what = f"{loss:g}, above {bound:g}" if math.isfinite(loss) else f"{loss}"
-        self.diverged = f"The loss became {what}, {between}{self._curvature.last_words}. Lower optimizer.lr."
+        key = "optimizer.warm_start.lr" if self.step - 1 < self._warm_steps else "optimizer.lr"
+        self.diverged = f"The loss became {what}, {between}{self._curvature.last_words}. Lower {key}."
 
 
 class TrainRunner(DescentRunner):

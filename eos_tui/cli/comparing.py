@@ -42,8 +42,9 @@ def compare_flow(
     """Set a training run beside its flows, or beside what is predicted of it at the edge.
 
     Shows loss and sharpness of all. The gradient flow and, for gradient descent and RMSProp with the full batch, the
-    central flow begin at the run's own first parameters and go as far. They are runs of their own; those that are there
-    already are taken as they are.
+    central flow begin at the run's own first parameters and go as far. Normalised gradient descent and gradient descent
+    on the root of the loss have their limiting flow instead, after the same warm start. They are runs of their own; those
+    that are there already are taken as they are.
 
     With --predict, full-batch gradient descent is made again to step TO; from the first step, FROM or later, that stands at
     2/lr, its loss and sharpness are predicted to the end (Damian et al. 2022). Begin where the loss starts to oscillate: an
@@ -65,11 +66,14 @@ def compare_flow(
         return
     folders = _carried_out(beside.plan(folder, from_step=from_step), place)
     series = beside.read({beside.RUN: folder, **folders})
-    rows = beside.rows(series, most=ROWS)
+    rows, apart = beside.rows(series, most=ROWS), beside.apart(series)
     if as_json:
-        print_json({"run": folder.name, "flows": {kind: flow.name for kind, flow in folders.items()}, "rows": msgspec.to_builtins(rows)})
+        told = {"run": folder.name, "flows": {kind: flow.name for kind, flow in folders.items()}, "rows": msgspec.to_builtins(rows)}
+        print_json(told | ({} if apart is None else {"sharpness_difference": apart}))
     else:
         _print(rows, kinds=list(folders))
+        if apart is not None:
+            say(f"The sharpness of the limiting flow is within {apart:.1%} of the run's, from where the flow begins.")
     failed = [flow.name for kind, flow in folders.items() if series[kind].snapshot.status not in execution.FINAL]
     if failed:
         say(f"Did not come to their end: {', '.join(failed)}. `eos show` says why; the same command tries again.")
@@ -158,9 +162,10 @@ def _print(rows: "list[Row]", *, kinds: list[str]) -> None:
         return NOTHING if number is None else format_number(number)
 
     has_central = "central" in kinds
+    time = "lr^2 x step" if "limiting" in kinds else "lr x step"
     titles = [
         "step",
-        "lr x step",
+        time,
         "loss",
         "mean loss",
         *(["predicted mean"] if has_central else []),

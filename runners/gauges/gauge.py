@@ -71,6 +71,8 @@ class Gauge(ABC):
         self.setting = setting
         self.every: int = getattr(setting.spec.measure, f"{self.name}_every")
         """Steps from one reading to the next; 0 for never."""
+        self.first_step = 0
+        """Before it there is nothing to read."""
         flat = jax.eval_shape(lambda params: ravel_pytree(params)[0], setting.params)
         self.dim, self.dtype = flat.size, flat.dtype
         """Of the flat parameters."""

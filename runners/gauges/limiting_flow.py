@@ -37,6 +37,7 @@ class LimitingFlowGauge(Gauge):
             )
         spec = setting.spec
         self._kind: limiting_flow.Kind = "normalized" if isinstance(spec.optimizer, NormalizedGd) else "sqrt"
+        self.first_step = spec.optimizer.warm_steps
         # Where the flow stands, at which step, and by how much its integration may be off; no step below 0 has been.
         self.start = (jnp.zeros(self.dim, self.dtype), jnp.full((), -1), jnp.zeros((), self.dtype))
         duration = jnp.zeros((), self.dtype)

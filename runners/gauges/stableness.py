@@ -3,7 +3,7 @@
 import math
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 from msgspec import UNSET
 
 from runners import objectives, optimizers
@@ -24,7 +24,7 @@ class StablenessGauge(Gauge):
 
     def __init__(self, setting: Setting) -> None:
         super().__init__(setting)
-        self._lr = optimizers.learning_rate(setting.spec.optimizer.lr)
+        self._lr = optimizers.learning_rate(setting.spec.optimizer)
         self._meter = StablenessMeter(
             setting.problem,
             setting.params,
@@ -41,10 +41,11 @@ class StablenessGauge(Gauge):
         # Where feedback sets the rate, a measurement may change it: that of the next update is not known yet.
         lrs = (at.lr, at.lr if isinstance(self.setting.spec.optimizer.lr, EdgeRate) else float(self._lr(at.step + 1)))
         num_points = self.setting.spec.measure.stableness_points
-        pair, start = self._meter.measure(at.params, start, at.key, lrs=lrs, num_points=num_points)
+        pair, start = self._meter.measure(at.params, start, at.key, lrs=lrs, num_points=num_points, step=at.step)
         first, second = pair.first, pair.second
         mean = harmonic_mean(first.stableness, second.stableness)
-        predicted = self._predicted(at.lr, first.sharpness)
+        is_own = at.step >= self.setting.spec.optimizer.warm_steps
+        predicted = self._predicted(at.lr, first.sharpness) if is_own else None
         record = StablenessRecord(
             step=at.step,
             time=at.time,
@@ -95,15 +96,17 @@ class StablenessGauge(Gauge):
 
 
 def rule(optimizer: Optimizer, objective: ObjectiveTable) -> Rule:
-    """What an update multiplies the gradient of the loss with: (lr, loss, norm of the gradient) -> effective learning rate.
+    """What an update multiplies the gradient of the loss with: (lr, loss, norm of the gradient, step) -> effective learning rate.
 
-    Normalised gradient descent: lr / |g|. Gradient descent, and all others for want of a step along the gradient: lr f'(L), with f what
-    is descended of the loss. 0 where nothing moves.
+    During a warm start: lr. Normalised gradient descent: lr / |g|. Gradient descent, and all others for want of a step along the gradient:
+    lr f'(L), with f what is descended of the loss. 0 where nothing moves.
     """
 
-    def effective_lr(lr: Float[Array, ""], loss: Float[Array, ""], norm: Float[Array, ""]) -> Float[Array, ""]:
+    def effective_lr(lr: Float[Array, ""], loss: Float[Array, ""], norm: Float[Array, ""], step: Int[Array, ""]) -> Float[Array, ""]:
         if isinstance(optimizer, NormalizedGd):
-            return jnp.where(norm == 0, 0, lr / jnp.where(norm == 0, 1, norm))
-        return lr * objectives.slope(loss, transform=objective.transform, minimum=objective.minimum)
+            own = jnp.where(norm == 0, 0, lr / jnp.where(norm == 0, 1, norm))
+        else:
+            own = lr * objectives.slope(loss, transform=objective.transform, minimum=objective.minimum)
+        return jnp.where(step < optimizer.warm_steps, lr, own)
 
     return effective_lr

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, Key, PyTree, Shaped
+from jaxtyping import Array, Float, Int, Key, PyTree, Shaped
 
 from runners.measure import operators, sharpness
 from runners.measure.eigenvalues import Accuracy, EigenMeter, Eigenvalues, Params
@@ -20,8 +20,8 @@ from runners.measure.krylov import Start
 from runners.measure.operators import Problem
 from runners.programs import Program
 
-Rule: TypeAlias = Callable[[Float[Array, ""], Float[Array, ""], Float[Array, ""]], Float[Array, ""]]
-"""(lr, loss L, norm of its gradient g) -> eta, the learning rate at which the update is x -= eta g; 0 where there is no step."""
+Rule: TypeAlias = Callable[[Float[Array, ""], Float[Array, ""], Float[Array, ""], Int[Array, ""]], Float[Array, ""]]
+"""(lr, loss L, norm of its gradient g, step) -> eta, the learning rate at which the update is x -= eta g; 0 where there is no step."""
 
 
 @dataclass(frozen=True)
@@ -117,12 +117,12 @@ class StablenessMeter:
         flat = jax.eval_shape(lambda params: ravel_pytree(params)[0], params)
         number = jax.ShapeDtypeStruct((), flat.dtype)
         self._dtype = flat.dtype
-        self._descend = Program(self._descended, params, *self._data, number)
+        self._descend = Program(self._descended, params, *self._data, number, jax.ShapeDtypeStruct((), np.int32))
         self._move = Program(_moved, params, flat, number)
         self.programs = (self._meter.program, self._descend, self._move)
 
     def measure(
-        self, params: Params, start: Start, key: Key[Array, ""], *, lrs: tuple[float, float], num_points: int
+        self, params: Params, start: Start, key: Key[Array, ""], *, lrs: tuple[float, float], num_points: int, step: int = 0
     ) -> tuple[Pair, Start]:
         """Stableness at these parameters and at the next ones.
 
@@ -135,6 +135,7 @@ class StablenessMeter:
             key: For the solver's random directions, the same at all points.
             lrs: Learning rates of the update at these parameters and of the next one.
             num_points: Points of a segment at which the sharpness is measured, equally spaced, its two ends included; >= 2.
+            step: Of the update at these parameters, for the rule.
 
         Returns:
             The two steps, and what the next measurement starts from.
@@ -146,8 +147,8 @@ class StablenessMeter:
         began = time.perf_counter()
         found, kept = self._meter.measure(params, start, key)
         walked, steps, last = [found], [], kept
-        for lr in lrs:
-            to = self._descend(params, *self._data, jnp.asarray(lr, self._dtype))
+        for at, lr in enumerate(lrs, start=step):
+            to = self._descend(params, *self._data, jnp.asarray(lr, self._dtype), np.int32(at))
             along = [walked[-1]]
             origin = params
             for point in range(1, num_points):
@@ -166,10 +167,10 @@ class StablenessMeter:
         )
         return pair, kept
 
-    def _descended(self, params: PyTree[Array], x: Array, y: Array, lr: Float[Array, ""]) -> _Descended:
+    def _descended(self, params: PyTree[Array], x: Array, y: Array, lr: Float[Array, ""], step: Int[Array, ""]) -> _Descended:
         loss, gradient = operators.loss_and_gradient(self._problem, params, x=x, y=y)
         norm = jnp.linalg.norm(gradient)
-        effective_lr = self._rule(lr, loss, norm)
+        effective_lr = self._rule(lr, loss, norm, step)
         return _Descended(loss, effective_lr, gradient / jnp.where(norm == 0, jnp.nan, norm), -effective_lr * gradient)
 
 

@@ -14,8 +14,8 @@ from eos_tui.cli.commands import app
 from eos_tui.snapshot import empty
 from runners import run_folder, spec_file
 from runners.errors import SpecError
-from runners.experiments import CentralFlow, GradientFlow, SelfStabilization
-from runners.spec import Adam, Digits, HeavyBall, Measure, Mlp, RmsProp, Run, Sgd, Train
+from runners.experiments import CentralFlow, GradientFlow, LimitingFlow, SelfStabilization
+from runners.spec import Adam, Digits, HeavyBall, Measure, Mlp, Mse, NormalizedGd, RmsProp, Run, Sgd, Train, WarmStart
 
 TRAIN = Train(
     data=Digits(num_train=40, num_test=0),
@@ -68,6 +68,7 @@ def runs(tmp_path):
         (RmsProp(), ["gradient", "central"]),
         (HeavyBall(), ["gradient"]),
         (Sgd(batch_size=10), ["gradient"]),
+        (NormalizedGd(warm_start=WarmStart(steps=5, lr=0.1)), ["limiting"]),
     ],
 )
 def test_the_flows_that_the_optimizer_has_are_planned_from_the_same_tables(tmp_path, optimizer, kinds):
@@ -79,9 +80,38 @@ def test_the_flows_that_the_optimizer_has_are_planned_from_the_same_tables(tmp_p
     for kind, flow in planned.items():
         asked = flow.spec()
         assert flow.name == f"{kind}-flow-mine"
-        assert asked.flow == {"gradient": GradientFlow, "central": CentralFlow}[kind](from_step=3)
+        assert asked.flow == {"gradient": GradientFlow, "central": CentralFlow, "limiting": LimitingFlow}[kind](from_step=3)
         assert all(getattr(asked, name) == getattr(spec, name) for name in ("data", "model", "objective", "optimizer", "run"))
         assert asked.measure.sharpness_every == 5
+
+
+def test_descent_of_the_root_of_the_loss_has_its_limiting_flow(tmp_path):
+    planned = beside.plan(folder(tmp_path, replace(TRAIN, objective=Mse(transform="sqrt"))), from_step=0)
+
+    assert [flow.spec().flow for flow in planned.values()] == [LimitingFlow()]
+
+
+def test_beside_a_limiting_flow_charts_are_over_the_step_and_rows_have_its_time(tmp_path):
+    run = evidence(
+        tmp_path,
+        {
+            ("step", "loss"): ([0, 1, 2, 3], [1.0, 0.1, 0.3, 0.1]),
+            ("step", "lr"): ([0, 1, 2, 3], [0.5] * 4),
+            ("sharpness", "value"): ([0, 2], [8.0, 4.0]),
+        },
+    )
+    flow = evidence(
+        tmp_path,
+        {("step", "loss"): ([0, 2], [1.0, 0.01]), ("flow", "tau"): ([2], [0.25]), ("sharpness", "value"): ([0, 2], [9.0, 4.4])},
+    )
+    runs = {"run": run, "limiting": flow}
+
+    rows, (loss, sharpness) = beside.rows(runs, most=10), beside.charts(runs)
+
+    assert [(row.step, row.time, row.sharpness["limiting"]) for row in rows] == [(0, 0.0, 9.0), (2, 0.25, 4.4)]
+    assert (loss.x, loss.lines[0].points[:2]) == ("step", [(0.0, 1.0), (1.0, 0.1)])
+    assert (sharpness.x, sharpness.lines[1].points) == ("step", [(0.0, 9.0), (2.0, 4.4)])
+    assert beside.apart(runs) == pytest.approx(0.1)
 
 
 def test_a_sharpness_that_is_followed_is_measured_of_the_flows_where_it_is_solved_for(tmp_path):

@@ -227,14 +227,16 @@ def test_where_updates_at_the_edge_take_a_parameter_to_its_negative_momentum_bat
     ],
 )
 def test_the_effective_learning_rate_is_what_the_gradient_of_the_loss_is_multiplied_with(optimizer, objective, expected):
-    found = rule(optimizer, objective)(jnp.asarray(0.3), jnp.asarray(5.0), jnp.asarray(5.0))
+    found = rule(optimizer, objective)(jnp.asarray(0.3), jnp.asarray(5.0), jnp.asarray(5.0), jnp.asarray(0))
 
     assert float(found) == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize(("optimizer", "transform", "loss"), [(spec.NormalizedGd(), "none", 3.0), (spec.Sgd(), "sqrt", 1.0)])
 def test_where_nothing_moves_the_effective_learning_rate_is_zero(optimizer, transform, loss):
-    found = rule(optimizer, spec.Mse(transform=transform, minimum=1.0))(jnp.asarray(0.3), jnp.asarray(loss), jnp.asarray(0.0))
+    found = rule(optimizer, spec.Mse(transform=transform, minimum=1.0))(
+        jnp.asarray(0.3), jnp.asarray(loss), jnp.asarray(0.0), jnp.asarray(0)
+    )
 
     assert float(found) == 0
 

@@ -47,7 +47,7 @@ def test_json_says_every_key_even_where_it_is_the_default():
     resolved = msgspec.json.decode(spec_file.to_json(spec.Train()))
 
     assert resolved["runner"] == "train"
-    assert resolved["optimizer"] == {"name": "sgd", "lr": 0.1, "batch_size": "full", "sampling": "without_replacement"}
+    assert resolved["optimizer"] == {"name": "sgd", "lr": 0.1, "batch_size": "full", "sampling": "without_replacement", "warm_start": None}
     assert set(resolved["measure"]) == {field.name for field in msgspec.structs.fields(spec.Measure)}
 
 

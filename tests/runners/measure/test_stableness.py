@@ -28,11 +28,11 @@ def double_precision():
         yield
 
 
-def plain(lr, loss, norm):
+def plain(lr, loss, norm, step):
     return lr
 
 
-def normalized(lr, loss, norm):
+def normalized(lr, loss, norm, step):
     return jnp.where(norm == 0, 0, lr / norm)
 
 

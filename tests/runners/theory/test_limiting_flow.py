@@ -143,3 +143,16 @@ def test_on_a_net_the_algorithm_tracks_its_flow_and_no_other_constant_would_do(k
     assert misses[0.02] / misses[0.01] >= 1.9
     for factor in (0.5, 2.0):
         assert distance(0.01, factor) > 5 * misses[0.01]
+
+
+@pytest.mark.slow
+def test_off_the_manifold_the_directions_along_it_are_still_as_many():
+    start = project(net, jnp.array(np.random.default_rng(1).standard_normal(18))).point
+    duration = 0.3
+
+    ends = {steps: advance(net, "sqrt", start, duration=duration, steps=steps).point for steps in (8, 16, 32)}
+
+    # Fourth order: each halving of the step divides the error by sixteen, as far as the projections' own errors let it.
+    coarse, fine = (float(jnp.linalg.norm(ends[a] - ends[b])) for a, b in ((8, 16), (16, 32)))
+    assert fine < coarse / 8 + 1e-9
+    assert float(jnp.linalg.norm(ends[32] - start)) > 100 * coarse
