@@ -39,7 +39,7 @@ def compare_flow(
     as_json: Json = False,
     runs_dir: RunsDir = None,
 ) -> None:
-    """Set a training run beside its flows, or beside what is predicted of it at the edge.
+    """Set a training run beside its flows, or its prediction.
 
     Shows loss and sharpness of all. The gradient flow and, for gradient descent and RMSProp with the full batch, the
     central flow begin at the run's own first parameters and go as far. Normalised gradient descent and gradient descent

@@ -60,7 +60,7 @@ def flowed(kind, x, tau):
     return end
 
 
-@pytest.mark.parametrize("kind", ["normalized", "sqrt"])
+@pytest.mark.parametrize("kind", [pytest.param("normalized", marks=pytest.mark.slow), "sqrt"])
 def test_the_distance_is_that_of_the_closed_forms(kind):
     found = records(kinds.build(spec(kind)))
 

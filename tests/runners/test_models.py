@@ -109,7 +109,7 @@ def vgg11(params, x, *, activation=lambda z: np.maximum(z, 0), reduce=np.mean):
         (spec.Vgg11(width=1), {}),
         (spec.Vgg11(width=1, activation="tanh", pooling="max", bias=False), {"activation": np.tanh, "reduce": np.max}),
     ],
-    ids=str,
+    ids=["as it is", "tanh and max"],
 )
 def test_vgg11_is_eight_convolutions_in_five_stages_and_a_linear_layer(table, reference):
     model, x = build(table, input_shape=(64, 32, 3)), inputs(2, 64, 32, 3)

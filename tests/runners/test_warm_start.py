@@ -46,7 +46,7 @@ def records(runner, until=None):
     return [*found, *runner.measure(clock)]
 
 
-@pytest.fixture(scope="module", params=["normalized", "sqrt"])
+@pytest.fixture(scope="module", params=["normalized", pytest.param("sqrt", marks=pytest.mark.slow)])
 def whole(request):
     with jax.enable_x64(True):
         return request.param, records(kinds.build(spec(request.param)))

@@ -174,6 +174,7 @@ def test_on_a_net_the_prediction_is_off_by_the_order_that_theory_says():
     assert np.round(orders).tolist() == [2, 2, 3], orders
 
 
+@pytest.mark.slow
 def test_newtons_method_finds_the_edge_from_above_and_leaves_what_is_below_it():
     net = Net(2)
     local, _ = local_at(net.error, net.minimum, jnp.ones(12))
