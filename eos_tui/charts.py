@@ -109,7 +109,7 @@ def draw(
     x_max: float | None = None,
     window: Window | None = None,
     cursor: float | None = None,
-    marks: Sequence[Mark] = (),
+    marks: Sequence[Mark] | None = None,
     bands: Sequence[Trace | None] = (),
     smoothing: float = 0.0,
     ascii_only: bool = False,
@@ -129,22 +129,24 @@ def draw(
         x_max: The steps that the run is asked for, up to which the axis runs where no window is given.
         window: The steps to show, and their axis; all of them when None.
         cursor: A step with an upright line through it.
-        marks: Events along the lower edge.
+        marks: Events, for a row more below the chart; None for no such row.
         bands: Errors of the series, drawn faintly around them; None where there is none.
         smoothing: Share of the window's steps that a moving average goes back, over faint raw series; 0 for none.
         ascii_only: Draw with ASCII characters; braille and box characters otherwise.
 
     Returns:
-        `height` rows of `width` cells.
+        `height` rows of `width` cells, and one of the marks if there are any to draw.
     """
     ink = ASCII if ascii_only else BRAILLE
+    below = [[BLANK] * max(width, 0)] * (marks is not None)
     if width <= 0 or height <= 0:
-        return [[] for _ in range(max(height, 0))]
+        return [[] for _ in range(max(height, 0))] + below
     whole = window is None
     window = window or Window(0.0, x_end(max((trace.last_x or 0.0 for _, trace in series), default=0.0), x_max))
     bounds = _bounds(series, scale, None if whole else window)
     if bounds is None:
-        return _message(_nothing_to_draw(series) if whole or _bounds(series, scale) is None else "nothing in these steps", width, height)
+        words = _nothing_to_draw(series) if whole or _bounds(series, scale) is None else "nothing in these steps"
+        return _message(words, width, height) + below
     rows = height - (height >= LABELS_FROM)
     standing = [(label, _standing(trace, window)) for label, trace in references]
     axis = _axis(bounds, [value for _, value in standing if value is not None], scale=scale, rows=rows, held=bool(references))
@@ -157,13 +159,13 @@ def draw(
     if span:
         plot.add_series([(label, trace.smoothed(span, log=scale == "log")) for label, trace in series])
     plot.add_cursor(cursor)
-    plot.add_marks(marks)
     plot.add_labels()
     plot.add_legend([label for label, _ in series], skipped=_skipped(series, scale))
     ends, caption = window.axis()
     least = 1.0 if window.clock is None else 0.0
     numbers = x_labels(ends, plot.width, least=least, caption=caption if plot.width >= ROOMY else "")
-    return plot.framed(numbers if rows < height else None)
+    grid = plot.framed(numbers if rows < height else None)
+    return grid if marks is None else [*grid, plot.marked(marks)]
 
 
 def draw_profiles(
@@ -401,11 +403,13 @@ class _Plot:
         if step is not None and 0.0 <= (share := self._window.share(step)) <= 1.0:
             self._upright(share, CURSOR)
 
-    def add_marks(self, marks: Sequence[Mark]) -> None:
-        """A character for each event along the lower edge; of several in a cell the last."""
+    def marked(self, marks: Sequence[Mark]) -> list[Cell]:
+        """A row with a character below each event; of several in a cell the last."""
+        row = [BLANK] * self.width
         for mark in marks:
-            if 0.0 <= (share := self._window.share(mark.step)) <= 1.0 and self.width:
-                self._cells[-1][min(int(share * self.width), self.width - 1)] = (mark.character, mark.role)
+            if self.width and 0.0 <= (share := self._window.share(mark.step)) <= 1.0:
+                row[min(int(share * self.width), self.width - 1)] = (mark.character, mark.role)
+        return [BLANK] * len(self._gutter[0]) + row
 
     def add_bands(self, series: Sequence[Line], bands: Sequence[Trace | None]) -> None:
         """What lies within an error of each series, faintly."""

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, ClassVar
 
-from eos_tui.charts import Grid, Line, draw, draw_profiles
+from eos_tui.charts import BLANK, Grid, Line, draw, draw_profiles
 from eos_tui.series import Profile
 from eos_tui.ticks import Scale
 from eos_tui.widgets.cells import CellGrid
@@ -88,8 +88,10 @@ class Chart(CellGrid):
         if not self._framed or width < 2 or height < 1:
             return self._drawn(width, height)
         side, left, edge, right = "|+-+" if self._ascii_only else "│╰─╯"
-        rows = [[(side, "frame"), *row, (side, "frame")] for row in self._drawn(width - 2, height - 1)]
-        return [*rows, [(character, "frame") for character in left + edge * (width - 2) + right]]
+        drawn = self._drawn(width - 2, height - 1)
+        rows = [[(side, "frame"), *row, (side, "frame")] for row in drawn[: height - 1]]
+        marks = drawn[height - 1] if len(drawn) == height else [BLANK] * (width - 2)
+        return [*rows, [(left, "frame"), *((edge, "frame") if cell == BLANK else cell for cell in marks), (right, "frame")]]
 
     def _drawn(self, width: int, height: int) -> Grid:
         return self._draw(width=width, height=height, ascii_only=self._ascii_only)

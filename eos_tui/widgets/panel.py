@@ -7,7 +7,7 @@ from rich.cells import cell_len, set_cell_size
 from textual.app import ComposeResult
 from textual.containers import Vertical
 
-from eos_tui.charts import Grid, Line, format_number, sparkline
+from eos_tui.charts import Grid, Line, Mark, format_number, sparkline
 from eos_tui.decimate import Trace
 from eos_tui.series import Key
 from eos_tui.snapshot import RunSnapshot, profiles, trace, value
@@ -21,6 +21,18 @@ SPARK_CELLS = 8
 """Cells of the ratio's sparkline."""
 DROPPED_FIRST = ("cost", "notes", "spark", "error", "ratio", "scale", "at", "value")
 """What the title leaves out where there is no room, in this order."""
+MARKS = {
+    "checkpoint": "c",
+    "diverged": "!",
+    "not_finite": "!",
+    "warning": "!",
+    "overtaken": "o",
+    "paused": "p",
+    "resumed": "r",
+    "batch_size": "b",
+    "warm_start_over": "w",
+}
+"""Letters of events along the lower edge; those of other events are an e, and of the end of a pause there is none."""
 LEFT = ("scale", "cost")
 """What stands beside the name."""
 WHOLE = View()
@@ -247,6 +259,7 @@ class PanelView(Vertical, can_focus=True):
             scale=self._scale,
             window=window,
             cursor=view.cursor,
+            marks=[Mark(event.step, MARKS.get(event.event, "e"), "mark") for event in snapshot.events if event.event != "unpaused"],
             bands=[source.trace(panel.error)] if panel.error else [],
             smoothing=view.smoothing,
         )

@@ -635,14 +635,15 @@ def test_the_cursor_is_an_upright_line_over_all_rows_and_none_out_of_the_window(
     assert cursors(1200) == []
 
 
-def test_marks_stand_on_the_lower_edge_at_their_steps():
-    grid = draw(
-        [LONG], width=40, height=8, window=Window(0, 1000), marks=[Mark(250, "c", "mark"), Mark(750, "!", "mark"), Mark(1300, "x", "mark")]
-    )
+def test_marks_stand_in_a_row_below_the_chart_at_their_steps():
+    marks = [Mark(250, "c", "mark"), Mark(750, "!", "mark"), Mark(1300, "x", "mark")]
 
-    assert [(x, cell) for y, row in enumerate(grid) for x, cell in enumerate(row) if cell[1] == "mark" and y == 6] == [
-        (pytest.approx(3 + 37 * 0.25, abs=1), ("c", "mark")),
-        (pytest.approx(3 + 37 * 0.75, abs=1), ("!", "mark")),
+    *chart, row = draw([LONG], width=40, height=8, window=Window(0, 1000), marks=marks)
+
+    assert chart == draw([LONG], width=40, height=8, window=Window(0, 1000))
+    assert [(x, cell) for x, cell in enumerate(row) if cell != (" ", "")] == [
+        (3 + 37 * 250 // 1000, ("c", "mark")),
+        (3 + 37 * 750 // 1000, ("!", "mark")),
     ]
 
 
@@ -691,4 +692,4 @@ def test_whatever_the_window_the_chart_has_its_shape(series, window, cursor, smo
         ascii_only=ascii_only,
     )
 
-    assert [len(row) for row in grid] == [size[0]] * size[1]
+    assert [len(row) for row in grid] == [size[0]] * (size[1] + 1)
