@@ -16,6 +16,7 @@ from typing import ClassVar
 
 from textual.app import App
 from textual.binding import Binding, BindingType
+from textual.pilot import Pilot
 
 from eos_tui.output import is_utf8
 from eos_tui.screens.run import POLL_SECONDS, RunScreen
@@ -85,6 +86,14 @@ class EosApp(App[str]):
         """Look at the run's files once, at once, and post what changed."""
         self._run_screen.poll_now()
 
+    def read_whole(self) -> None:
+        """Show all that there is of the run.
+
+        Raises:
+            LogError: If the log is not one.
+        """
+        self._run_screen.read_whole()
+
     def detach_soon(self) -> None:
         """Leave; for signal handlers, which run between any two instructions and do not wake the loop by themselves."""
         if self._event_loop is not None:
@@ -111,6 +120,35 @@ def watch(folder: RunFolder) -> str | None:
     app = EosApp(folder, ascii_only=not is_utf8(sys.__stderr__.encoding if sys.__stderr__ else None))
     with _ended_by_signals(app):
         return app.run(mouse=False)
+
+
+def once(folder: RunFolder, *, width: int, height: int, ascii_only: bool = False) -> str:
+    """The screen of the run as it is now, as text: rows without the blanks at their right.
+
+    Args:
+        folder: The run.
+        width: Cells across.
+        height: Rows.
+        ascii_only: For terminals without Unicode.
+
+    Raises:
+        LogError: If the log is not one.
+    """
+    app = EosApp(folder, poll_seconds=0, ascii_only=ascii_only)
+    rows: list[str] = []
+
+    async def look(pilot: Pilot[object]) -> None:
+        await pilot.pause()
+        app.read_whole()
+        before: list[str] = []
+        while not before or rows != before:
+            before = list(rows)
+            await pilot.pause()
+            rows[:] = [strip.text.rstrip() for strip in app.screen._compositor.render_strips()]
+        app.exit()
+
+    app.run(headless=True, size=(width, height), auto_pilot=look)
+    return "\n".join(rows)
 
 
 @contextmanager

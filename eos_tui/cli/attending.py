@@ -6,6 +6,7 @@ was meant for the run is passed on to it.
 
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from eos_tui import launch
 from eos_tui.cli import summary
 from eos_tui.cli.group import say
 from eos_tui.launch import Launched
-from eos_tui.output import last_lines
+from eos_tui.output import is_utf8, last_lines
 from eos_tui.plain import PlainLog, follow
 from eos_tui.snapshot import STARTING_SECONDS, Status
 from runners.errors import ExitCode, RunFolderError
@@ -74,6 +75,14 @@ def watch(folder: RunFolder, *, plain: bool) -> None:
         typer.Exit: With the code that says how the run ended.
     """
     raise typer.Exit(_follow_other(folder) if plain or not _is_terminal() else _live(folder))
+
+
+def print_screen(folder: RunFolder) -> None:
+    """Print the run's screen as it is now, as large as the terminal; COLUMNS and LINES give another size."""
+    from eos_tui import app
+
+    columns, lines = shutil.get_terminal_size()
+    typer.echo(app.once(folder, width=columns, height=lines, ascii_only=not is_utf8(sys.stdout.encoding)))
 
 
 def resume(folder: RunFolder, *, detach: bool, plain: bool) -> None:

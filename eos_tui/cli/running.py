@@ -52,6 +52,7 @@ def watch(
     *,
     runs_dir: RunsDir = None,
     plain: Plain = False,
+    once: Annotated[bool, typer.Option("--once", help="Print the screen as text, as it is now and as large as the terminal.")] = False,
 ) -> None:
     """Watch a run, or look at one that has ended.
 
@@ -61,6 +62,9 @@ def watch(
     from runners import run_folder
 
     folder = run_folder.find(run_folder.runs_dir(runs_dir), run)
+    if once:
+        attending.print_screen(folder)
+        return
     attending.watch(folder, plain=plain)
 
 

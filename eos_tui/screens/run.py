@@ -151,6 +151,20 @@ class RunScreen(FrugalScreen[None]):
         if message := self._follower.look():
             self.post_message(message)
 
+    def read_whole(self) -> None:
+        """Show all that there is of the run.
+
+        Raises:
+            LogError: If the log is not one.
+        """
+        message: RunAdvanced | None = None
+        while (found := self._follower.look()) or self._follower.is_behind:
+            if isinstance(found, ReadingFailed):
+                raise found.error
+            message = found if isinstance(found, RunAdvanced) else message
+        if message:
+            self.post_message(message)
+
     async def on_run_advanced(self, message: RunAdvanced) -> None:
         """Show the run as it is now."""
         await self.show(message.snapshot, output=message.output)

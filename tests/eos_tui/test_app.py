@@ -16,13 +16,14 @@ from textual.message import Message
 from textual.pilot import Pilot
 from textual.strip import Strip
 
-from eos_tui.app import EosApp
+from eos_tui.app import EosApp, once
 from eos_tui.follower import Follower
 from eos_tui.messages import ReadingFailed, RunAdvanced
 from eos_tui.screens.confirm import ConfirmScreen
 from eos_tui.screens.help import HelpScreen
 from eos_tui.widgets.chart import Chart
 from eos_tui.widgets.panel import PanelView
+from runners.errors import LogError
 from runners.records import Curve, Panel, StepRecord
 from tests.eos_tui.fakes import DENSITY, LOSS, NAME, NOW, PANELS, FakeRun, filled, live, requests
 
@@ -65,6 +66,19 @@ def screen(pilot: Pilot[str]) -> str:
     """The rows of the screen, as a terminal would show them."""
     strips = pilot.app.screen._compositor.render_strips()
     return "\n".join(strip.text.rstrip() for strip in strips)
+
+
+def test_the_screen_is_printed_once_as_it_is_shown(run):
+    assert once(filled(run).folder, width=120, height=40) + "\n" == (GOLDEN / "run-screen-120x40.txt").read_text()
+
+
+def test_a_log_that_cannot_be_read_is_said_instead_of_the_screen(run):
+    filled(run)
+    with run.folder.log.open("ab") as log:
+        log.write(b"{nonsense}\n")
+
+    with pytest.raises(LogError, match="not a record"):
+        once(run.folder, width=80, height=24)
 
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 40)])
