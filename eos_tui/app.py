@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import ClassVar
 
 from textual.app import App
@@ -19,7 +20,9 @@ from textual.binding import Binding, BindingType
 from textual.pilot import Pilot
 
 from eos_tui.output import is_utf8
-from eos_tui.screens.run import POLL_SECONDS, RunScreen
+from eos_tui.screens import home, run
+from eos_tui.screens.home import HomeScreen, Opened
+from eos_tui.screens.run import RunScreen
 from eos_tui.snapshot import RunSnapshot
 from eos_tui.widgets.words import farewell
 from runners.run_folder import RunFolder, reference
@@ -33,24 +36,29 @@ LAST_SECONDS = 2.0
 
 
 class EosApp(App[str]):
-    """Shows one run until the user leaves; gives what to print then."""
+    """Shows one run, or all of a folder, until the user leaves; gives what to print then."""
 
     TITLE = "eos"
     CSS_PATH = "app.tcss"
     ENABLE_COMMAND_PALETTE = False
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("ctrl+c,ctrl+q", "detach", show=False, priority=True),
+        Binding("ctrl+c,ctrl+q", "leave", show=False, priority=True),
         Binding("ctrl+z", "suspend_process", show=False, priority=True),
     ]
 
     def __init__(
-        self, folder: RunFolder, *, poll_seconds: float = POLL_SECONDS, clock: Callable[[], float] = time.time, ascii_only: bool = False
+        self,
+        shown: RunFolder | Path,
+        *,
+        poll_seconds: float | None = None,
+        clock: Callable[[], float] = time.time,
+        ascii_only: bool = False,
     ) -> None:
-        """Prepare; the run is first read once the screen stands.
+        """Prepare; files are first read once the screen stands.
 
         Args:
-            folder: The run.
-            poll_seconds: Time between two looks at its files; 0 leaves the looking to `poll_now`.
+            shown: A run, or the folder of the runs to list.
+            poll_seconds: Time between two looks at its files, the screen's own where None; 0 leaves the looking to `poll_now`.
             clock: Seconds since the epoch.
             ascii_only: For terminals without Unicode.
         """
@@ -60,17 +68,19 @@ class EosApp(App[str]):
         self.animation_level = "none"
         self.set_class(ascii_only, "-ascii")
         self._event_loop: asyncio.AbstractEventLoop | None = None
-        self._run = reference(folder)
-        self._run_screen = RunScreen(folder, run=self._run, poll_seconds=poll_seconds, clock=clock, ascii_only=ascii_only)
+        self._poll_seconds = poll_seconds
+        self._clock = clock
+        self._ascii_only = ascii_only
+        self._first: RunScreen | HomeScreen = self._run_screen(shown) if isinstance(shown, RunFolder) else self._home_screen(shown)
 
     @property
     def snapshot(self) -> RunSnapshot | None:
-        """The run as it is shown; None before it was first read."""
-        return self._run_screen.snapshot
+        """The run as it is shown; None before it was first read, and where none is."""
+        return self.screen.snapshot if isinstance(self.screen, RunScreen) else None
 
-    def get_default_screen(self) -> RunScreen:
-        """The run, from the first frame on."""
-        return self._run_screen
+    def get_default_screen(self) -> RunScreen | HomeScreen:
+        """What was asked for, from the first frame on."""
+        return self._first
 
     def on_load(self) -> None:
         """Remember the loop, for signals."""
@@ -83,33 +93,57 @@ class EosApp(App[str]):
             self.set_interval(TERMINAL_SECONDS, _end_without_terminal)
 
     def poll_now(self) -> None:
-        """Look at the run's files once, at once, and post what changed."""
-        self._run_screen.poll_now()
+        """Look once, at once, at the files of what is shown."""
+        if isinstance(self.screen, RunScreen | HomeScreen):
+            self.screen.poll_now()
 
     def read_whole(self) -> None:
-        """Show all that there is of the run.
+        """Show all that there is.
 
         Raises:
-            LogError: If the log is not one.
+            LogError: If the log of the run is not one.
         """
-        self._run_screen.read_whole()
+        if isinstance(self.screen, RunScreen):
+            self.screen.read_whole()
+        else:
+            self.poll_now()
 
-    def detach_soon(self) -> None:
+    def on_opened(self, message: Opened) -> None:
+        """Show a run of the list, over it."""
+        self.push_screen(self._run_screen(message.folder))
+
+    def leave_soon(self) -> None:
         """Leave; for signal handlers, which run between any two instructions and do not wake the loop by themselves."""
         if self._event_loop is not None:
-            self._event_loop.call_soon_threadsafe(self.action_detach)
+            self._event_loop.call_soon_threadsafe(self.action_leave)
 
     def action_detach(self) -> None:
-        """Leave; the run goes on."""
-        self.exit(farewell(self.snapshot, run=self._run) if self.snapshot else None)
+        """Go back to the list; leave where there is none below. Runs go on."""
+        if len(self.screen_stack) > 1:
+            self.pop_screen()
+        else:
+            self.action_leave()
+
+    def action_leave(self) -> None:
+        """Leave; runs go on."""
+        screen = next((screen for screen in reversed(self.screen_stack) if isinstance(screen, RunScreen)), None)
+        self.exit(farewell(screen.snapshot, run=screen.run) if screen and screen.snapshot else None)
 
     async def action_quit(self) -> None:
-        """Leave; the run goes on."""
-        self.action_detach()
+        """Leave; runs go on."""
+        self.action_leave()
+
+    def _run_screen(self, folder: RunFolder) -> RunScreen:
+        seconds = run.POLL_SECONDS if self._poll_seconds is None else self._poll_seconds
+        return RunScreen(folder, run=reference(folder), poll_seconds=seconds, clock=self._clock, ascii_only=self._ascii_only)
+
+    def _home_screen(self, runs: Path) -> HomeScreen:
+        seconds = home.POLL_SECONDS if self._poll_seconds is None else self._poll_seconds
+        return HomeScreen(runs, poll_seconds=seconds, clock=self._clock, ascii_only=self._ascii_only)
 
 
-def watch(folder: RunFolder) -> str | None:
-    """Show the run until the user leaves, or until SIGTERM, SIGHUP or SIGINT.
+def watch(shown: RunFolder | Path) -> str | None:
+    """Show the run, or the runs of a folder, until the user leaves, or until SIGTERM, SIGHUP or SIGINT.
 
     The mouse is left to the terminal, so that text can be selected and copied.
 
@@ -117,16 +151,16 @@ def watch(folder: RunFolder) -> str | None:
         What to print on the restored terminal; None when nothing is known of the run.
     """
     # Textual writes to the standard error stream.
-    app = EosApp(folder, ascii_only=not is_utf8(sys.__stderr__.encoding if sys.__stderr__ else None))
+    app = EosApp(shown, ascii_only=not is_utf8(sys.__stderr__.encoding if sys.__stderr__ else None))
     with _ended_by_signals(app):
         return app.run(mouse=False)
 
 
-def once(folder: RunFolder, *, width: int, height: int, ascii_only: bool = False) -> str:
-    """The screen of the run as it is now, as text: rows without the blanks at their right.
+def once(shown: RunFolder | Path, *, width: int, height: int, ascii_only: bool = False) -> str:
+    """The screen of a run, or of the runs of a folder, as it is now, as text: rows without the blanks at their right.
 
     Args:
-        folder: The run.
+        shown: The run, or the folder.
         width: Cells across.
         height: Rows.
         ascii_only: For terminals without Unicode.
@@ -134,7 +168,7 @@ def once(folder: RunFolder, *, width: int, height: int, ascii_only: bool = False
     Raises:
         LogError: If the log is not one.
     """
-    app = EosApp(folder, poll_seconds=0, ascii_only=ascii_only)
+    app = EosApp(shown, poll_seconds=0, ascii_only=ascii_only)
     rows: list[str] = []
 
     async def look(pilot: Pilot[object]) -> None:
@@ -163,7 +197,7 @@ def _ended_by_signals(app: EosApp) -> Iterator[None]:
         deadline.daemon = True
         deadline.start()
         deadlines.append(deadline)
-        app.detach_soon()
+        app.leave_soon()
 
     before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)}
     try:

@@ -11,13 +11,13 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from types import FrameType
 from typing import Any, Self, TypeAlias
 
 import typer
 
-from eos_tui import launch
-from eos_tui.cli import summary
+from eos_tui import launch, summary
 from eos_tui.cli.group import say
 from eos_tui.launch import Launched
 from eos_tui.output import is_utf8, last_lines
@@ -53,7 +53,7 @@ def attend(launched: Launched, *, detach: bool, plain: bool, log: PlainLog | Non
         launch.wait_started(launched)
         typer.echo(launched.folder.name)
         say(f"Started. Watch it with `eos watch {name}`, stop it with `eos stop {name}`.")
-    elif plain or not _is_terminal():
+    elif plain or not is_terminal():
         say(f"{launched.folder.name} runs in {launched.folder.path}. Watch it from elsewhere with `eos watch {name}`.")
         raise typer.Exit(_follow_own(launched, log or PlainLog()))
     else:
@@ -74,15 +74,23 @@ def watch(folder: RunFolder, *, plain: bool) -> None:
     Raises:
         typer.Exit: With the code that says how the run ended.
     """
-    raise typer.Exit(_follow_other(folder) if plain or not _is_terminal() else _live(folder))
+    raise typer.Exit(_follow_other(folder) if plain or not is_terminal() else _live(folder))
 
 
-def print_screen(folder: RunFolder) -> None:
-    """Print the run's screen as it is now, as large as the terminal; COLUMNS and LINES give another size."""
+def watch_all(runs: Path) -> None:
+    """Show the runs of a folder until the user leaves."""
+    from eos_tui.app import watch as watch_live
+
+    if farewell := watch_live(runs):
+        say(farewell)
+
+
+def print_screen(shown: RunFolder | Path) -> None:
+    """Print the screen of a run, or of the runs of a folder, as large as the terminal; COLUMNS and LINES give another size."""
     from eos_tui import app
 
     columns, lines = shutil.get_terminal_size()
-    typer.echo(app.once(folder, width=columns, height=lines, ascii_only=not is_utf8(sys.stdout.encoding)))
+    typer.echo(app.once(shown, width=columns, height=lines, ascii_only=not is_utf8(sys.stdout.encoding)))
 
 
 def resume(folder: RunFolder, *, detach: bool, plain: bool) -> None:
@@ -208,6 +216,6 @@ def _live(folder: RunFolder, launched: Launched | None = None) -> ExitCode:
     return ExitCode.FAILED if ended_badly else ExitCode.DONE
 
 
-def _is_terminal() -> bool:
+def is_terminal() -> bool:
     """Whether there is a terminal that can be drawn on."""
     return sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"

@@ -33,7 +33,10 @@ def eos(
 ) -> None:
     """Train neural networks in the terminal and watch where they stand against the edge of stability."""
     if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
+        if sys.stdin.isatty() and sys.stdout.isatty():
+            running.watch()
+        else:
+            typer.echo(context.get_help())
 
 
 app.command()(running.run)

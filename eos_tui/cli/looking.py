@@ -16,8 +16,8 @@ from eos_tui.cli.group import Json, Run, RunsDir, print_json, print_table, say
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from eos_tui.cli.summary import Row
     from eos_tui.snapshot import RunSnapshot
+    from eos_tui.summary import Row
     from runners.records import Header
     from runners.run_folder import RunFolder
 
@@ -29,7 +29,7 @@ def list_runs(*, runs_dir: RunsDir = None, as_json: Json = False) -> None:
     """List the runs, the oldest first."""
     import msgspec
 
-    from eos_tui.cli import summary
+    from eos_tui import summary
     from runners import run_folder
 
     place = run_folder.runs_dir(runs_dir)
@@ -59,7 +59,7 @@ def _cells(row: "Row") -> tuple[str, ...]:
 
 def show(run: Run, *, runs_dir: RunsDir = None, as_json: Json = False) -> None:
     """Show how a run stands, its spec, and what it ran on."""
-    from eos_tui.cli import summary
+    from eos_tui import summary
     from runners import run_folder
 
     folder = run_folder.find(run_folder.runs_dir(runs_dir), run)

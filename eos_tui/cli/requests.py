@@ -67,7 +67,7 @@ def unpause(run: Run, *, runs_dir: RunsDir = None) -> None:
 
 def _running(run: str, runs_dir: "Path | None", *, verb: str) -> "RunFolder":
     """The run of that name, if it can do what is asked."""
-    from eos_tui.cli import summary
+    from eos_tui import summary
     from runners import run_folder
     from runners.errors import RunFolderError
 
@@ -85,7 +85,7 @@ def _ask(
     folder: "RunFolder", request: Literal["stop", "pause", "unpause"], *, done: "Callable[[RunSnapshot], bool]"
 ) -> "RunSnapshot | None":
     """Write the request and wait until it is done or cannot be any more; None when it was not within ANSWER_SECONDS."""
-    from eos_tui.cli import summary
+    from eos_tui import summary
 
     folder.request(request)
     deadline = time.monotonic() + ANSWER_SECONDS

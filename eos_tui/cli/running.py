@@ -47,24 +47,28 @@ def run(
 def watch(
     run: Annotated[
         str | None,
-        typer.Argument(metavar="RUN", help="A run's name, the beginning of one, or its folder. [default: the newest]", show_default=False),
+        typer.Argument(metavar="RUN", help="A run's name, the beginning of one, or its folder. [default: all of them]", show_default=False),
     ] = None,
     *,
     runs_dir: RunsDir = None,
     plain: Plain = False,
     once: Annotated[bool, typer.Option("--once", help="Print the screen as text, as it is now and as large as the terminal.")] = False,
 ) -> None:
-    """Watch a run, or look at one that has ended.
+    """Watch a run, live or ended; without a name all of them.
 
-    Leaving never touches the run.
+    Leaving never touches a run. Without a terminal, or with --plain, no name stands for the newest run.
     """
     from eos_tui.cli import attending
     from runners import run_folder
 
-    folder = run_folder.find(run_folder.runs_dir(runs_dir), run)
+    place = run_folder.runs_dir(runs_dir)
     if once:
-        attending.print_screen(folder)
+        attending.print_screen(run_folder.find(place, run) if run else place)
         return
+    if run is None and not plain and attending.is_terminal():
+        attending.watch_all(place)
+        return
+    folder = run_folder.find(place, run)
     attending.watch(folder, plain=plain)
 
 

@@ -133,6 +133,11 @@ class RunScreen(FrugalScreen[None]):
         yield Footer(show_command_palette=False, compact=True)
 
     @property
+    def run(self) -> str:
+        """How the run is named on the command line."""
+        return self._run
+
+    @property
     def snapshot(self) -> RunSnapshot | None:
         """The run as it is shown; None before it was first read."""
         return self._snapshot

@@ -5,7 +5,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from eos_tui.cli import summary
+from eos_tui import summary
 from eos_tui.snapshot import Status
 from runners.errors import LogError
 from tests.eos_tui.fakes import FakeRun, live

@@ -1,0 +1,284 @@
+"""The list of runs: what there is, how each stands to its edges, and what can be done with it."""
+
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.message import Message
+from textual.widgets import Footer, Input, Static
+
+from eos_tui import filtering
+from eos_tui.filtering import FilterError
+from eos_tui.runs import ENDED, Listed, RunsWatcher, move_to_trash
+from eos_tui.screens.confirm import ConfirmScreen
+from eos_tui.screens.help import HelpScreen
+from eos_tui.widgets.frugal import FrugalScreen
+from eos_tui.widgets.runs_table import RunsTable, columns
+from runners.run_folder import RunFolder
+
+POLL_SECONDS = 1.0
+"""Time between two looks at the folder."""
+
+
+class RunsChanged(Message):
+    """The list of runs is another."""
+
+    def __init__(self, runs: tuple[Listed, ...]) -> None:
+        """Carry it."""
+        super().__init__()
+        self.runs = runs
+
+
+class Opened(Message):
+    """The user wants to see a run."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        """Carry its folder."""
+        super().__init__()
+        self.folder = folder
+
+
+class HomeScreen(FrugalScreen[None]):
+    """The runs of a folder."""
+
+    AUTO_FOCUS = ""
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("q", "app.detach", "quit", tooltip="Leave. Runs go on."),
+        Binding("enter", "open", "open", tooltip="Show the run under the cursor; q or Esc comes back."),
+        Binding(
+            "slash", "filter", "filter", key_display="/", tooltip="Filter: name, /regex/, status:running, lr>0.1, optimizer=adam, -b8."
+        ),
+        Binding("o", "sort(1)", "sort", tooltip="Sort by the next column."),
+        Binding("O", "reverse", show=False, tooltip="Sort the other way round."),
+        Binding("space", "select", "select", tooltip="Choose the run under the cursor; stop and delete act on all that are chosen."),
+        Binding("s", "stop", "stop", tooltip="Stop, after a question; each writes a checkpoint, from which `eos resume` goes on."),
+        Binding("d", "delete", "delete", tooltip="Move runs that have ended to the folder `trash` among the runs, after a question."),
+        Binding("up,k", "move(-1)", show=False, tooltip="The row above."),
+        Binding("down,j", "move(1)", show=False, tooltip="The row below."),
+        Binding("pageup", "move(-20)", show=False, tooltip="Twenty rows up."),
+        Binding("pagedown", "move(20)", show=False, tooltip="Twenty rows down."),
+        Binding("home", "move(-1000000)", show=False, tooltip="The first row."),
+        Binding("end", "move(1000000)", show=False, tooltip="The last row."),
+        Binding("escape", "clear", show=False, tooltip="No filter, and nothing chosen."),
+        Binding("question_mark", "help", "help", key_display="?", tooltip="This page."),
+    ]
+
+    def __init__(self, runs: Path, *, poll_seconds: float, clock: Callable[[], float], ascii_only: bool = False) -> None:
+        """Show nothing yet; the folder is first looked at once the screen stands.
+
+        Args:
+            runs: The folder of the runs.
+            poll_seconds: Time between two looks at it; 0 leaves the looking to `poll_now`.
+            clock: Seconds since 1970.
+            ascii_only: For terminals without Unicode.
+        """
+        super().__init__()
+        self._place = runs
+        self._poll_seconds = poll_seconds
+        self._clock = clock
+        self._ascii_only = ascii_only
+        self._watcher = RunsWatcher(runs, clock=clock)
+        self._stopped = threading.Event()
+        self._all: tuple[Listed, ...] | None = None
+        self._shown: Sequence[Listed] = ()
+        self._at: str | None = None
+        """Name of the run under the cursor; the newest at first."""
+        self._selected: frozenset[str] = frozenset()
+        self._sorted_by = ("age", True)
+        self._filter = ""
+        self._said = ""
+        """What the last key led to, until the next one."""
+        self._table = RunsTable(ascii_only=ascii_only)
+        self._head = Static(id="home-head", markup=False)
+        self._input = Input(placeholder="name  /regex/  status:running  lr>0.1  optimizer=adam  -not", id="filter", compact=True)
+
+    def compose(self) -> ComposeResult:
+        """From the top down."""
+        yield self._head
+        yield self._table
+        yield self._input
+        yield Footer(show_command_palette=False, compact=True)
+
+    def on_mount(self) -> None:
+        """Begin to look, after the first frame."""
+        self._input.display = False
+        if self._poll_seconds:
+            self.call_after_refresh(threading.Thread(target=self._follow, name="eos-runs", daemon=True).start)
+
+    def on_unmount(self) -> None:
+        """Let the thread go."""
+        self._stopped.set()
+
+    def poll_now(self) -> None:
+        """Look at the folder once, at once."""
+        if (runs := self._watcher.poll()) is not None:
+            self.post_message(RunsChanged(runs))
+
+    def on_runs_changed(self, message: RunsChanged) -> None:
+        """Show the list as it is now."""
+        self._all = message.runs
+        self._draw()
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        """Filter while the user types."""
+        self._filter = event.value
+        self._draw()
+
+    def on_input_submitted(self) -> None:
+        """Keep the filter, and go back to the list."""
+        self._input.display = False
+        self.set_focus(None)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002 - Textual's signature
+        """Keys are the filter's while it is typed, but for Esc."""
+        return not self._input.has_focus or action in ("clear", "detach")
+
+    def action_move(self, rows: int) -> None:
+        """Move the cursor."""
+        if self._shown:
+            index = min(max(self._cursor + rows, 0), len(self._shown) - 1)
+            self._at = self._shown[index].row.run
+        self._said = ""
+        self._draw()
+
+    def action_open(self) -> None:
+        """Show the run under the cursor."""
+        if self._shown:
+            self.app.post_message(Opened(self._shown[self._cursor].folder))
+
+    def action_filter(self) -> None:
+        """Type a filter."""
+        self._input.display = True
+        self._input.focus()
+
+    def action_sort(self, direction: int) -> None:
+        """Sort by the next column."""
+        keys = [column.key for column in columns()]
+        key = keys[(keys.index(self._sorted_by[0]) + direction) % len(keys)]
+        self._sorted_by = (key, key == "age")
+        self._draw()
+
+    def action_reverse(self) -> None:
+        """Sort the other way round."""
+        self._sorted_by = (self._sorted_by[0], not self._sorted_by[1])
+        self._draw()
+
+    def action_select(self) -> None:
+        """Choose the run under the cursor, or not, and go on to the next."""
+        if self._shown:
+            self._selected ^= {self._shown[self._cursor].row.run}
+            self.action_move(1)
+
+    def action_clear(self) -> None:
+        """No filter, and nothing chosen."""
+        self._selected = frozenset()
+        self._input.value = self._filter = self._said = ""
+        self.on_input_submitted()
+        self._draw()
+
+    def action_stop(self) -> None:
+        """Stop what is chosen and still runs."""
+        runs = [run for run in self._chosen() if run.row.status not in ENDED]
+        if not runs:
+            self._say("Nothing to stop: what is chosen has ended.")
+            return
+        question = f"Stop {_called(runs)}?"
+        self._ask(
+            question, "Each writes a checkpoint and ends. `eos resume` goes on from there.", yes="stop", then=lambda: self._stop(runs)
+        )
+
+    def action_delete(self) -> None:
+        """Move what is chosen and has ended to the trash."""
+        runs = [run for run in self._chosen() if run.row.status in ENDED or run.row.status == "unreadable"]
+        if not runs:
+            self._say("Nothing to delete: what is chosen still runs. Stop it first.")
+            return
+        consequence = f"They go to {self._place / 'trash'}, from where they can be moved back."
+        self._ask(f"Delete {_called(runs)}?", consequence, yes="delete", then=lambda: self._delete(runs))
+
+    def action_help(self) -> None:
+        """Explain keys and screen."""
+        self.app.push_screen(HelpScreen(binding for binding in self.BINDINGS if isinstance(binding, Binding)))
+
+    @property
+    def _cursor(self) -> int:
+        return next((index for index, run in enumerate(self._shown) if run.row.run == self._at), 0)
+
+    def _chosen(self) -> list[Listed]:
+        """The runs that are chosen; without any the one under the cursor."""
+        chosen = [run for run in self._shown if run.row.run in self._selected]
+        return chosen or list(self._shown[self._cursor : self._cursor + 1])
+
+    def _ask(self, question: str, consequence: str, *, yes: str, then: Callable[[], None]) -> None:
+        screen = ConfirmScreen(question, consequence=consequence, yes=yes, no="leave it")
+        self.app.push_screen(screen, lambda sure: then() if sure else None)
+
+    def _stop(self, runs: Sequence[Listed]) -> None:
+        self._each(runs, lambda run: run.folder.request("stop"), "asked to stop; each answers after its present chunk of steps")
+
+    def _delete(self, runs: Sequence[Listed]) -> None:
+        self._each(runs, lambda run: move_to_trash(run.folder), "moved to the trash")
+        self._selected -= {run.row.run for run in runs}
+        self.poll_now()
+
+    def _each(self, runs: Sequence[Listed], action: Callable[[Listed], object], done: str) -> None:
+        for run in runs:
+            try:
+                action(run)
+            except OSError as error:
+                self._say(f"{run.row.run}: {error.strerror}.")
+                return
+        self._say(f"{_called(runs)} {done}.")
+
+    def _say(self, words: str) -> None:
+        self._said = words
+        self._draw()
+
+    def _follow(self) -> None:
+        while not self._stopped.is_set():
+            self.poll_now()
+            self._stopped.wait(self._poll_seconds)
+
+    def _draw(self) -> None:
+        problem = ""
+        runs = list(self._all or ())
+        try:
+            wanted = filtering.parse(self._filter)
+        except FilterError as error:
+            problem = str(error)
+        else:
+            kept = [run for run in runs if wanted(run.candidate)]
+            if not kept and runs:
+                problem = filtering.unknown(self._filter, set().union(*(run.candidate.keys() for run in runs)))
+            runs = kept
+        key, is_reversed = self._sorted_by
+        order = next(column.order for column in columns() if column.key == key)
+        known = sorted((run for run in runs if not order(run)[0]), key=lambda run: order(run)[1], reverse=is_reversed)
+        self._shown = [*known, *(run for run in runs if order(run)[0])]
+        if self._at is None and self._shown:
+            self._at = self._shown[0].row.run
+        now = self._clock()
+        self._table.show(self._shown, cursor=self._cursor, selected=self._selected, sorted_by=self._sorted_by, now=now)
+        words = self._words(problem)
+        if words != str(self._head.content):
+            self._head.update(words)
+
+    def _words(self, problem: str) -> str:
+        if self._all is None:
+            return f"eos  looking into {self._place}"
+        if not self._all:
+            return f"eos  no runs in {self._place}. `eos run` starts one."
+        live = sum(run.row.status not in ENDED for run in self._all)
+        parts = [f"eos  {len(self._all):,} runs in {self._place}", f"{live:,} live"]
+        if self._filter:
+            parts.append(f"{len(self._shown):,} of them: {self._filter}")
+        if self._selected:
+            parts.append(f"{len(self._selected):,} chosen")
+        return "   ".join([*parts, *([problem] if problem else []), *([self._said] if self._said else [])])
+
+
+def _called(runs: Sequence[Listed]) -> str:
+    return runs[0].row.run if len(runs) == 1 else f"{len(runs):,} runs"
