@@ -256,7 +256,7 @@ class Trace:
         return list(islice(accumulate(chain([floor], xs), max), 1, None))
 
     def _append(self, xs: Sequence[float], values: Sequence[float | None]) -> None:
-        finite = _finite(values)
+        finite, _ = _finite(values)
         self._note_extremes(finite)
         if finite is values and self._have_buckets_each(xs):
             self._open_buckets(xs, finite)
@@ -308,10 +308,10 @@ class Trace:
 
     def _add(self, x: float, values: Sequence[float | None]) -> None:
         """Put values that share a bucket, the first of them at x, into it."""
-        finite = _finite(values)
+        finite, total = _finite(values)
         if finite:
             column = Column(min(finite), max(finite), finite[0], finite[-1], self._gap or len(finite) < len(values))
-            self._put(x, column, sum(finite), len(finite))
+            self._put(x, column, total, len(finite))
         self._gap = not finite or (len(finite) < len(values) and finite[-1] is not values[-1])
 
     def _put(self, x: float, new: Column, total: float, count: float) -> None:
@@ -350,11 +350,13 @@ class Trace:
 _EMPTY = Trace()
 
 
-def _finite(values: Sequence[float | None]) -> Sequence[float]:
-    """The finite ones among the values; the same object when all are, which a finite sum proves fast."""
+def _finite(values: Sequence[float | None]) -> tuple[Sequence[float], float]:
+    """The finite ones among the values, the same object when all are, which a finite sum proves fast; and their sum."""
     try:
-        if math.isfinite(sum(values)):  # type: ignore[arg-type]
-            return values  # type: ignore[return-value]
+        total = sum(values)  # type: ignore[arg-type]
+        if math.isfinite(total):
+            return values, total  # type: ignore[return-value]
     except TypeError:
         pass
-    return [value for value in values if value is not None and math.isfinite(value)]
+    finite = [value for value in values if value is not None and math.isfinite(value)]
+    return finite, sum(finite)
