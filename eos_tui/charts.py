@@ -415,7 +415,7 @@ class _Plot:
         """What lies within an error of each series, faintly."""
         edges = self._window.edges(self.width * self._ink.across)
         for (_, trace), errors in zip(series, bands, strict=False):
-            if errors is None:
+            if errors is None or not self._is_seen(errors):
                 continue
             columns = zip(trace.columns_between(edges), errors.columns_between(edges), strict=True)
             spans = [
@@ -423,6 +423,12 @@ class _Plot:
                 for value, error in columns
             ]
             self._paint(dots.bits(spans, BAND.dash, across=self._ink.across, up=self._ink.up), BAND)
+
+    def _is_seen(self, errors: Trace) -> bool:
+        """Whether the largest error is more than the line's own dots, as far as a linear axis tells without looking at each."""
+        axis, extent = self._axis, errors.extent
+        dots_each = self._rows * self._ink.up / (axis.high - axis.low)
+        return extent is not None and (axis.scale == "log" or 2 * extent.high * dots_each > BAND_DOTS - 1)
 
     def _span(self, low: float, high: float) -> dots.Span | None:
         """The dots between two values; None where they are no more than the line's own."""

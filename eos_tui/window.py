@@ -6,6 +6,7 @@ Steps are what places everything: another axis only moves them apart or together
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, TypeAlias
 
 Unit: TypeAlias = Literal["steps", "time", "examples", "lr x steps"]
@@ -50,28 +51,25 @@ class Window:
     clock: Clock | None = None
     """The axis's; None where it counts steps."""
 
-    def edges(self, count: int) -> list[float]:
+    def edges(self, count: int) -> Sequence[float]:
         """The steps that bound `count` columns of equal width, never decreasing, the ends exactly."""
-        low, high = self._ends
-        places = (low + (high - low) * (k / count) for k in range(1, count))
-        inner = list(places) if self.clock is None else [self.clock.step(place) for place in places]
-        return [self.low, *(min(max(edge, self.low), self.high) for edge in inner), self.high]
+        return _edges(self, count)
 
     def share(self, step: float) -> float:
         """How far to the right a step lies: 0 at the left end, 1 at the right one."""
-        low, high = self._ends
+        low, high = self.ends
         place = step if self.clock is None else self.clock.place(step)
         return (place - low) / (high - low)
 
     def step(self, share: float) -> float:
         """The step that lies so far to the right."""
-        low, high = self._ends
+        low, high = self.ends
         place = low + (high - low) * share
         return place if self.clock is None else self.clock.step(place)
 
     def axis(self) -> tuple[tuple[float, float], str]:
         """The numbers at the two ends, and what they count."""
-        low, high = self._ends
+        low, high = self.ends
         if self.clock is None:
             return (low, high), "steps"
         if self.clock.unit != "time":
@@ -80,11 +78,22 @@ class Window:
         return (low / size, high / size), name
 
     @property
-    def _ends(self) -> tuple[float, float]:
+    def ends(self) -> tuple[float, float]:
+        """Where its first and its last step lie on the axis; never at the same place."""
         if self.clock is None:
             return self.low, self.high
         low, high = self.clock.place(self.low), self.clock.place(self.high)
         return low, high if high > low else low + 1.0
+
+
+@lru_cache(maxsize=16)
+def _edges(window: Window, count: int) -> Sequence[float]:
+    """Kept, as all panels of a run, and all series of a panel, have the same."""
+    axis, clock = window.ends, window.clock
+    places = [axis[0] + (axis[1] - axis[0]) * (k / count) for k in range(1, count)]
+    if clock is not None:
+        places = [min(max(clock.step(place), window.low), window.high) for place in places]
+    return (window.low, *places, window.high)
 
 
 def _between(xs: Sequence[float], ys: Sequence[float], x: float) -> float:

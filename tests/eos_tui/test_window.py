@@ -45,7 +45,7 @@ def test_edges_never_decrease_and_end_at_the_windows_ends(gaps, ends, count):
     edges = window.edges(count)
 
     assert len(edges) == count + 1
-    assert edges == sorted(edges)
+    assert list(edges) == sorted(edges)
     assert (edges[0], edges[-1]) == (window.low, window.high)
 
 
