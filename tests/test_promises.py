@@ -37,9 +37,9 @@ def in_code(text: str) -> Iterator[str]:
 
 
 def eos_lines(text: str) -> list[list[str]]:
-    """The arguments of every `eos ...` in code, without redirections and brackets, with the first of alternatives."""
+    """The arguments of every `eos ...` in code that has some, without redirections and brackets, with the first of alternatives."""
     parts = [re.sub(r"(?<=\w)\|\S+|[][]", "", part.partition(">")[0]).strip() for line in in_code(text) for part in line.split(";")]
-    return [shlex.split(part, comments=True)[1:] for part in parts if part.startswith("eos ")]
+    return [line[1:] for part in parts if part.startswith("eos ") and len(line := shlex.split(part, comments=True)) > 1]
 
 
 def parsed(arguments: list[str]) -> typer.Context:
