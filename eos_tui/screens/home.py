@@ -10,15 +10,17 @@ from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.widgets import Footer, Input, Static
 
-from eos_tui import filtering
+from eos_tui import filtering, launch
 from eos_tui.filtering import FilterError
 from eos_tui.runs import ENDED, Listed, RunsWatcher, move_to_trash
 from eos_tui.screens.confirm import ConfirmScreen
 from eos_tui.screens.help import HelpScreen
 from eos_tui.widgets.frugal import FrugalScreen
 from eos_tui.widgets.runs_table import RunsTable, columns
+from runners.errors import EosError
 from runners.run_folder import RunFolder
 
+RESUMABLE = frozenset({"stopped", "failed", "crashed"})
 POLL_SECONDS = 1.0
 """Time between two looks at the folder."""
 
@@ -55,6 +57,7 @@ class HomeScreen(FrugalScreen[None]):
         Binding("O", "reverse", show=False, tooltip="Sort the other way round."),
         Binding("space", "select", "select", tooltip="Choose the run under the cursor; stop and delete act on all that are chosen."),
         Binding("s", "stop", "stop", tooltip="Stop, after a question; each writes a checkpoint, from which `eos resume` goes on."),
+        Binding("r", "resume", "resume", tooltip="Go on with runs that were stopped, failed or crashed, from their last checkpoints."),
         Binding("d", "delete", "delete", tooltip="Move runs that have ended to the folder `trash` among the runs, after a question."),
         Binding("up,k", "move(-1)", show=False, tooltip="The row above."),
         Binding("down,j", "move(1)", show=False, tooltip="The row below."),
@@ -190,6 +193,14 @@ class HomeScreen(FrugalScreen[None]):
             question, "Each writes a checkpoint and ends. `eos resume` goes on from there.", yes="stop", then=lambda: self._stop(runs)
         )
 
+    def action_resume(self) -> None:
+        """Go on with what is chosen and can go on."""
+        runs = [run for run in self._chosen() if run.row.status in RESUMABLE]
+        if not runs:
+            self._say(f"Nothing to resume: that takes runs that are {', '.join(sorted(RESUMABLE))}.")
+            return
+        self._each(runs, lambda run: launch.restart(run.folder), "started again")
+
     def action_delete(self) -> None:
         """Move what is chosen and has ended to the trash."""
         runs = [run for run in self._chosen() if run.row.status in ENDED or run.row.status == "unreadable"]
@@ -228,8 +239,8 @@ class HomeScreen(FrugalScreen[None]):
         for run in runs:
             try:
                 action(run)
-            except OSError as error:
-                self._say(f"{run.row.run}: {error.strerror}.")
+            except (OSError, EosError) as error:
+                self._say(f"{run.row.run}: {error}")
                 return
         self._say(f"{_called(runs)} {done}.")
 

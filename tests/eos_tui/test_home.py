@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from eos_tui import launch
 from eos_tui.app import EosApp, once
 from eos_tui.runs import RunsWatcher
 from eos_tui.screens.help import HelpScreen
@@ -150,6 +151,22 @@ async def test_runs_that_have_ended_go_to_the_trash_after_a_yes_and_live_ones_st
     assert "Delete 2 runs?" in question
     assert names(after) == ["digits-sgd"]
     assert sorted(path.name for path in (runs / "trash").iterdir()) == sorted([ADAM, OLD])
+
+
+async def test_what_was_stopped_goes_on_and_what_has_diverged_does_not(runs, monkeypatch):
+    made(runs, "half-20270115T074000Z-00ee", optimizer="sgd", lr=0.1, created="2027-01-15T07:40:00Z", end="stopped")
+    again = []
+    monkeypatch.setattr(launch, "restart", lambda folder: again.append(folder.name))
+    async with app_of(runs).run_test(size=(120, 20)) as pilot:
+        await look(pilot)
+        await pilot.press("down", "r")
+        asked = await settled(pilot)
+        await pilot.press("down", "r")
+        refused = await settled(pilot)
+
+    assert again == ["half-20270115T074000Z-00ee"]
+    assert "started again" in asked
+    assert "Nothing to resume" in refused
 
 
 async def test_a_no_leaves_everything(runs):
