@@ -108,6 +108,7 @@ def test_gradient_descent_averages_to_the_central_flow_and_not_to_the_gradient_f
     assert float(path[-window:, 2].var()) == pytest.approx(variance, rel=0.05)
 
 
+@pytest.mark.slow
 def test_two_curvatures_at_the_edge_are_both_held():
     edge = np.log(2 / LR)
 
@@ -128,6 +129,7 @@ def test_two_curvatures_at_the_edge_are_both_held():
     assert quadratic.shape == (3, 3)
 
 
+@pytest.mark.slow
 def test_rmsprop_holds_its_effective_curvature_while_its_second_moment_moves():
     eps, random = 1e-8, np.random.default_rng(1)
     w = jnp.asarray(random.normal(size=4))
