@@ -28,7 +28,7 @@ class HelpScreen(ModalScreen[None]):
     def __init__(self, bindings: Iterable[Binding]) -> None:
         """Explain these keys, as their tooltips say."""
         super().__init__()
-        self._keys = [(binding.key, binding.tooltip) for binding in bindings]
+        self._keys = [(binding.key_display or binding.key.replace(",", ", "), binding.tooltip) for binding in bindings]
 
     def compose(self) -> ComposeResult:
         """Keys, and how to read the screen."""

@@ -306,7 +306,9 @@ class RunScreen(FrugalScreen[None]):
         if self._snapshot is None:
             return
         span, detail, traces = self._view.span, self._detail, None
-        if span and _is_coarse(self._snapshot.traces, span):
+        # Of steps that are still to come, what was read anew would soon lack the newest.
+        is_past = span is not None and (span[1] <= self._snapshot.step or self._snapshot.status in ENDED)
+        if span and is_past and _is_coarse(self._snapshot.traces, span):
             if detail and detail.low <= span[0] and span[1] <= detail.high:
                 traces = detail.traces
             if not (detail and traces and ((detail.low, detail.high) == span or not _is_coarse(traces, span))):

@@ -2,14 +2,14 @@
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from eos_tui.charts import format_number
 from eos_tui.snapshot import RunSnapshot, Status
 from eos_tui.widgets.text_rows import Part, Row, row_length
 from eos_tui.widgets.words import ENDED, duration
 
-STATUS_STYLES = {
+STATUS_STYLES: Mapping[str, str] = {
     Status.STARTING: "bold cyan",
     Status.RUNNING: "bold green",
     Status.PAUSED: "bold yellow",

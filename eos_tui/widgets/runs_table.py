@@ -70,7 +70,7 @@ def columns(*, ascii_only: bool = False) -> tuple[Column, ...]:
             10,
             lambda run, _: run.row.status,
             lambda run: (False, run.row.status),
-            lambda run: STATUS_STYLES.get(run.row.status, "bold red"),  # type: ignore[call-overload]
+            lambda run: STATUS_STYLES.get(run.row.status, "bold red"),
         ),
         Column("step", "step", 9, lambda run, _: f"{run.row.step:,}", lambda run: (False, float(run.row.step))),
         Column("done", "done", 5, lambda run, _: f"{_share(run):.0%}" if run.row.steps else NOTHING, lambda run: (False, _share(run))),

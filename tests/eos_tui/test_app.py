@@ -594,10 +594,26 @@ async def test_zooming_into_a_long_run_reads_its_points_anew(run):
     async with app.run_test(size=(120, 40)) as pilot:
         while app.snapshot is None or app.snapshot.step < 19_999:
             await pilot.pause()
-        await pilot.press(*["plus"] * 10)
+        await pilot.press(*["plus"] * 10, "left_square_bracket")
         while (detail := app.screen._detail) is None or detail.high - detail.low > 2048:
             await pilot.pause()
         found = detail.traces[("step", "loss")]
 
     assert len(found) < 2048
     assert not found.is_coarse(found.first_x, found.last_x)
+
+
+async def test_a_part_of_a_long_run_that_is_still_growing_shows_its_newest_points(run):
+    run.header(steps=40_000)
+    run.write(*(StepRecord(step=k, time=k / 100, loss=1.0, lr=0.3) for k in range(20_500)))
+    async with app_of(run).run_test(size=(120, 40)) as pilot:
+        while pilot.app.snapshot is None or pilot.app.snapshot.step < 20_499:
+            await look(pilot)
+        await pilot.press("plus", "plus", "plus")
+        before = await settled(pilot)
+        run.write(*(StepRecord(step=k, time=k / 100, loss=1.0, lr=0.3) for k in range(20_500, 21_500)))
+        after = await look(pilot)
+        asked = pilot.app.screen._detail_asked
+
+    assert asked is None
+    assert after != before

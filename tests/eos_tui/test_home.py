@@ -105,6 +105,16 @@ async def test_a_filter_holds_while_it_is_typed_and_until_it_is_cleared(runs, ty
     assert len(names(cleared)) == 3
 
 
+async def test_letters_that_are_keys_of_the_list_are_typed_into_a_filter(runs):
+    async with app_of(runs).run_test(size=(120, 20)) as pilot:
+        await look(pilot)
+        await pilot.press("slash", *"qrsdoOkj")
+        shown = await settled(pilot)
+        assert pilot.app.is_running
+
+    assert "0 of them: qrsdoOkj" in shown
+
+
 async def test_a_filter_that_is_none_is_said_and_hides_nothing(runs):
     async with app_of(runs).run_test(size=(120, 20)) as pilot:
         await look(pilot)
