@@ -19,6 +19,7 @@ from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.pilot import Pilot
 
+from eos_tui.display import THEME, Display
 from eos_tui.output import is_utf8
 from eos_tui.screens import home, run
 from eos_tui.screens.home import HomeScreen, Opened
@@ -27,8 +28,6 @@ from eos_tui.snapshot import RunSnapshot
 from eos_tui.widgets.words import farewell
 from runners.run_folder import RunFolder, reference
 
-THEME = "ansi-dark"
-"""The terminal's own colours: readable on dark and light ones, and a sixth of the bytes of 24-bit colour."""
 TERMINAL_SECONDS = 1.0
 """Time between two looks at whether the terminal is still there, for when no hang-up signal says so."""
 LAST_SECONDS = 2.0
@@ -52,7 +51,7 @@ class EosApp(App[str]):
         *,
         poll_seconds: float | None = None,
         clock: Callable[[], float] = time.time,
-        ascii_only: bool = False,
+        display: Display | None = None,
     ) -> None:
         """Prepare; files are first read once the screen stands.
 
@@ -60,17 +59,17 @@ class EosApp(App[str]):
             shown: A run, or the folder of the runs to list.
             poll_seconds: Time between two looks at its files, the screen's own where None; 0 leaves the looking to `poll_now`.
             clock: Seconds since the epoch.
-            ascii_only: For terminals without Unicode.
+            display: How it is drawn.
         """
-        theme = os.environ.get("TEXTUAL_THEME", "")
-        super().__init__(ansi_color=None if theme else True)
-        self.theme = theme if theme in self.available_themes else THEME
+        display = display or Display()
+        super().__init__(ansi_color=True if display.theme == THEME else None)
+        self.theme = display.theme if display.theme in self.available_themes else THEME
         self.animation_level = "none"
-        self.set_class(ascii_only, "-ascii")
+        self.set_class(display.ascii, "-ascii")
         self._event_loop: asyncio.AbstractEventLoop | None = None
         self._poll_seconds = poll_seconds
         self._clock = clock
-        self._ascii_only = ascii_only
+        self._appearance = display
         self._first: RunScreen | HomeScreen = self._run_screen(shown) if isinstance(shown, RunFolder) else self._home_screen(shown)
 
     @property
@@ -135,40 +134,43 @@ class EosApp(App[str]):
 
     def _run_screen(self, folder: RunFolder) -> RunScreen:
         seconds = run.POLL_SECONDS if self._poll_seconds is None else self._poll_seconds
-        return RunScreen(folder, run=reference(folder), poll_seconds=seconds, clock=self._clock, ascii_only=self._ascii_only)
+        return RunScreen(folder, run=reference(folder), poll_seconds=seconds, clock=self._clock, ascii_only=self._appearance.ascii)
 
     def _home_screen(self, runs: Path) -> HomeScreen:
         seconds = home.POLL_SECONDS if self._poll_seconds is None else self._poll_seconds
-        return HomeScreen(runs, poll_seconds=seconds, clock=self._clock, ascii_only=self._ascii_only)
+        return HomeScreen(runs, poll_seconds=seconds, clock=self._clock, ascii_only=self._appearance.ascii)
 
 
-def watch(shown: RunFolder | Path) -> str | None:
+def watch(shown: RunFolder | Path, *, display: Display | None = None) -> str | None:
     """Show the run, or the runs of a folder, until the user leaves, or until SIGTERM, SIGHUP or SIGINT.
 
-    The mouse is left to the terminal, so that text can be selected and copied.
+    Args:
+        shown: The run, or the folder.
+        display: How; where None, as the terminal can.
 
     Returns:
         What to print on the restored terminal; None when nothing is known of the run.
     """
     # Textual writes to the standard error stream.
-    app = EosApp(shown, ascii_only=not is_utf8(sys.__stderr__.encoding if sys.__stderr__ else None))
+    display = display or Display(ascii=not is_utf8(sys.__stderr__.encoding if sys.__stderr__ else None))
+    app = EosApp(shown, display=display)
     with _ended_by_signals(app):
-        return app.run(mouse=False)
+        return app.run(mouse=display.mouse)
 
 
-def once(shown: RunFolder | Path, *, width: int, height: int, ascii_only: bool = False) -> str:
+def once(shown: RunFolder | Path, *, width: int, height: int, display: Display | None = None) -> str:
     """The screen of a run, or of the runs of a folder, as it is now, as text: rows without the blanks at their right.
 
     Args:
         shown: The run, or the folder.
         width: Cells across.
         height: Rows.
-        ascii_only: For terminals without Unicode.
+        display: How it is drawn.
 
     Raises:
         LogError: If the log is not one.
     """
-    app = EosApp(shown, poll_seconds=0, ascii_only=ascii_only)
+    app = EosApp(shown, poll_seconds=0, display=display)
     rows: list[str] = []
 
     async def look(pilot: Pilot[object]) -> None:

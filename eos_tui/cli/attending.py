@@ -88,9 +88,10 @@ def watch_all(runs: Path) -> None:
 def print_screen(shown: RunFolder | Path) -> None:
     """Print the screen of a run, or of the runs of a folder, as large as the terminal; COLUMNS and LINES give another size."""
     from eos_tui import app
+    from eos_tui.display import Display
 
     columns, lines = shutil.get_terminal_size()
-    typer.echo(app.once(shown, width=columns, height=lines, ascii_only=not is_utf8(sys.stdout.encoding)))
+    typer.echo(app.once(shown, width=columns, height=lines, display=Display(ascii=not is_utf8(sys.stdout.encoding))))
 
 
 def resume(folder: RunFolder, *, detach: bool, plain: bool) -> None:
