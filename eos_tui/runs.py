@@ -13,6 +13,7 @@ from eos_tui.filtering import Candidate
 from eos_tui.snapshot import Status
 from eos_tui.summary import Row
 from runners import run_folder
+from runners.errors import LogError
 from runners.run_folder import RunFolder
 
 ENDED = frozenset(str(status) for status in (Status.FINISHED, Status.STOPPED, Status.DIVERGED, Status.FAILED, Status.CRASHED))
@@ -77,10 +78,19 @@ class RunsWatcher:
         known = self._known.get(folder.name)
         if known and known[0] == stamp and known[1].row.status in ENDED:
             return known
-        spec = known[1].spec if known else _spec(folder)
-        row = replace(summary.row(folder, now=self._clock()), age_seconds=None)
-        holder = folder.holder()
-        return stamp, Listed(folder, row, host=holder.host if holder else "", spec=spec)
+        return stamp, self._look(folder)
+
+    def _look(self, folder: RunFolder) -> Listed:
+        now = self._clock()
+        try:
+            seen = summary.look(folder, now=now, kinds=summary.ROW_KINDS)
+        except LogError:
+            return Listed(folder, summary.unreadable(folder), spec=_spec(folder))
+        row = replace(summary.row_of(seen, now=now), age_seconds=None)
+        host = seen.header.host if seen.header else ""
+        if not seen.end and (holder := folder.holder()):
+            host = holder.host
+        return Listed(folder, row, host=host, spec=seen.header.spec if seen.header else _spec(folder))
 
 
 def move_to_trash(folder: RunFolder) -> Path:

@@ -3,6 +3,8 @@
 Called by the commands that look at many runs, or that want to know only how one stands.
 """
 
+import re
+from collections.abc import Collection
 from datetime import datetime
 from pathlib import Path
 
@@ -17,6 +19,8 @@ from runners.run_folder import RunFolder
 
 TAIL_BYTES = 65_536
 """Of the end of a log: some 500 records. The header, a line of up to as many bytes, is read from the beginning."""
+ROW_KINDS = frozenset({"step", "sharpness", "ntk", "event", "end"})
+"""What a row is made of, beside the header."""
 EVENTS = 20
 """Last events that are looked at: enough to tell whether a run is paused."""
 
@@ -27,6 +31,9 @@ class _Kind(msgspec.Struct):
 
 
 _KIND = msgspec.json.Decoder(_Kind)
+_BEGINS = b'\n{"kind":"'
+"""How a runner begins a line."""
+_KIND_BEGINS = re.compile(_BEGINS.replace(b"{", rb"\{") + rb'(\w+)"')
 _RECORD: msgspec.json.Decoder[AnyRecord] = msgspec.json.Decoder(AnyRecord)
 
 
@@ -48,12 +55,13 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     age_seconds: float | None = None
 
 
-def look(folder: RunFolder, *, now: float) -> RunSnapshot:
+def look(folder: RunFolder, *, now: float, kinds: Collection[str] = KINDS) -> RunSnapshot:
     """How a run stands: header, status and the last record of each kind; without traces, rates and early events.
 
     Args:
         folder: The run.
         now: Seconds since 1970.
+        kinds: The records wanted, beside the header and the last one.
 
     Returns:
         A kind whose last record lies before the tail is missing from it.
@@ -61,11 +69,13 @@ def look(folder: RunFolder, *, now: float) -> RunSnapshot:
     Raises:
         LogError: If a line that was looked at is not a record, or the log is of a later schema.
     """
+    modified, seen = _read(folder, kinds)
+    if seen.end:
+        return snapshot.with_status(seen, held=False, modified=modified, now=now)
     # The lock before the log: a runner that was gone by then has written its last word.
     held = folder.is_held()
-    modified, head, tail = _ends(folder)
-    records = _first_record(folder.log, head) + _last_records(folder.log, tail)
-    return snapshot.with_status(snapshot.fold(snapshot.empty(folder.path), records), held=held, modified=modified, now=now)
+    modified, seen = _read(folder, kinds)
+    return snapshot.with_status(seen, held=held, modified=modified, now=now)
 
 
 def row(folder: RunFolder, *, now: float) -> Row:
@@ -76,13 +86,27 @@ def row(folder: RunFolder, *, now: float) -> Row:
         now: Seconds since 1970.
     """
     try:
-        seen = look(folder, now=now)
+        return row_of(look(folder, now=now, kinds=ROW_KINDS), now=now)
     except LogError:
-        return Row(run=folder.name, path=str(folder.path.absolute()), status="unreadable", step=0, steps=0)
+        return unreadable(folder)
+
+
+def unreadable(folder: RunFolder) -> Row:
+    """The row of a run whose log is no log."""
+    return Row(run=folder.name, path=str(folder.path.absolute()), status="unreadable", step=0, steps=0)
+
+
+def row_of(seen: RunSnapshot, *, now: float) -> Row:
+    """The row of a run that was looked at for `ROW_KINDS` at least.
+
+    Args:
+        seen: How it stands.
+        now: Seconds since 1970.
+    """
     created = seen.header.created if seen.header else None
     return Row(
-        run=folder.name,
-        path=str(folder.path.absolute()),
+        run=seen.name,
+        path=str(seen.folder.absolute()),
         status=seen.status,
         step=seen.step,
         steps=seen.steps,
@@ -93,6 +117,13 @@ def row(folder: RunFolder, *, now: float) -> Row:
         created=created,
         age_seconds=max(0.0, now - datetime.fromisoformat(created).timestamp()) if created else None,
     )
+
+
+def _read(folder: RunFolder, kinds: Collection[str]) -> tuple[float | None, RunSnapshot]:
+    """When the log was last written to, and what its ends say."""
+    modified, head, tail = _ends(folder)
+    records = _first_record(folder.log, head) + _last_records(folder.log, tail, kinds)
+    return modified, snapshot.fold(snapshot.empty(folder.path), records, with_traces=False)
 
 
 def _ends(folder: RunFolder) -> tuple[float | None, bytes, bytes]:
@@ -123,12 +154,43 @@ def _first_record(log: Path, line: bytes) -> list[AnyRecord]:
     return [_record(log, line)] if kind.kind in KINDS else []
 
 
-def _last_records(log: Path, tail: bytes) -> list[AnyRecord]:
-    """The last record of each kind, and the last events, in the log's order."""
+def _last_records(log: Path, tail: bytes, kinds: Collection[str]) -> list[AnyRecord]:
+    """The last record of each of these kinds, the last events, and the last record of all, in the log's order."""
+    lines = b"\n" + tail
+    places = _places(lines, kinds) if tail.startswith(_BEGINS[1:]) else None
+    if places is None:
+        return _decoded(log, tail, kinds)
+    return [_record(log, lines[place + 1 : lines.index(b"\n", place + 1)]) for place in sorted(places)]
+
+
+def _places(lines: bytes, kinds: Collection[str]) -> set[int] | None:
+    """Where the lines begin that are wanted, found without decoding; None where the last one is not written as the runners write.
+
+    Args:
+        lines: Whole ones, with a newline before the first.
+        kinds: Of the records wanted.
+    """
+    last = lines.rfind(b"\n", 0, -1)
+    found = _KIND_BEGINS.match(lines, last)
+    if found is None:
+        return None
+    places = {last} if found[1].decode() in KINDS else set()
+    for kind in kinds:
+        place = len(lines)
+        for _ in range(EVENTS if kind == "event" else 1):
+            place = lines.rfind(b'%s%s"' % (_BEGINS, kind.encode()), 0, place)
+            if place < 0:
+                break
+            places.add(place)
+    return places
+
+
+def _decoded(log: Path, tail: bytes, kinds: Collection[str]) -> list[AnyRecord]:
+    """The same of a log that another program has written."""
     lines = [line for line in tail.split(b"\n") if line]
-    kinds = _kinds(log, lines)
-    last = {kind: index for index, kind in enumerate(kinds)}
-    events = [index for index, kind in enumerate(kinds) if kind == "event"][-EVENTS:]
+    found = _kinds(log, lines)
+    last = {kind: index for index, kind in enumerate(found) if kind in kinds or index == len(found) - 1}
+    events = [index for index, kind in enumerate(found) if kind == "event"][-EVENTS:]
     wanted = {index for kind, index in last.items() if kind in KINDS}.union(events)
     return [_record(log, lines[index]) for index in sorted(wanted)]
 

@@ -59,7 +59,7 @@ def load(name_or_path: Path | str, overrides: Sequence[str]) -> Spec:
     """The spec in a file or preset, with keys overridden.
 
     Args:
-        name_or_path: A TOML file, or the name of a preset.
+        name_or_path: A TOML file, a run folder's `spec.json`, or the name of a preset.
         overrides: `key.path=value`, as the module `overrides` reads them.
 
     Raises:
@@ -67,7 +67,8 @@ def load(name_or_path: Path | str, overrides: Sequence[str]) -> Spec:
     """
     given = [parse_override(argument) for argument in overrides]
     path = _found(name_or_path)
-    document = _parsed(_text(path, asked=str(name_or_path)), label=str(path))
+    parsed = _parsed_json if path.suffix == ".json" else _parsed
+    document = parsed(_text(path, asked=str(name_or_path)), label=str(path))
     return _checked(with_overrides(document, given), label=str(path), given=given)
 
 
@@ -82,11 +83,7 @@ def from_json(text: bytes) -> Spec:
     Raises:
         SpecError: If it is not JSON, or not a valid spec.
     """
-    try:
-        document = msgspec.json.decode(text, type=dict)
-    except msgspec.DecodeError as error:
-        raise SpecError(f"spec.json: expected a spec in JSON ({error}).") from error
-    return _checked(document, label="spec.json", given=[])
+    return _checked(_parsed_json(text, label="spec.json"), label="spec.json", given=[])
 
 
 def check_sizes(spec: Train, num_train: int) -> None:
@@ -154,6 +151,13 @@ def _parsed(text: str, *, label: str) -> Document:
         line, column = (int(found[1]), int(found[2])) if found else (len(lines), len(lines[-1]) + 1)
         shown = lines[line - 1] if line <= len(lines) else ""
         raise SpecError(f"{label}:{line}:{column}: not TOML: {reason}.\n    {shown}") from error
+
+
+def _parsed_json(text: str | bytes, *, label: str) -> Document:
+    try:
+        return msgspec.json.decode(text, type=dict)
+    except msgspec.DecodeError as error:
+        raise SpecError(f"{label}: expected a spec in JSON ({error}).") from error
 
 
 def _checked(document: Document, *, label: str, given: Sequence[Override]) -> Spec:

@@ -16,7 +16,7 @@ Detach = Annotated[bool, typer.Option("--detach", help="Start it, print its name
 
 
 def run(
-    spec: Annotated[str, typer.Argument(metavar="SPEC", help="A preset's name or a TOML file.")] = "digits-gd",
+    spec: Annotated[str, typer.Argument(metavar="SPEC", help="A preset's name, a TOML file, or a run's spec.json.")] = "digits-gd",
     *,
     overrides: Annotated[
         list[str] | None,

@@ -24,8 +24,9 @@ ADAM = "adam-20270115T070000Z-00cc"
 
 def made(runs, name, *, optimizer, lr, created, until=200, end=None, ratio=0.5):
     run = FakeRun(runs, name=name)
-    run.folder.spec.write_text(json.dumps({"optimizer": {"name": optimizer, "lr": lr}, "model": {"name": "mlp", "width": 64}}))
-    run.header(created=created)
+    spec = {"optimizer": {"name": optimizer, "lr": lr}, "model": {"name": "mlp", "width": 64}}
+    run.folder.spec.write_text(json.dumps(spec))
+    run.header(created=created, spec=spec)
     run.progress(range(until))
     run.sharpness(until, 6.667 * ratio)
     if end:
