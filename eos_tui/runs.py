@@ -1,5 +1,6 @@
 """The runs of a folder as a list that is looked at again and again; only what may have changed is read again. Used by the home screen."""
 
+import dataclasses
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -8,7 +9,8 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from eos_tui import summary
+from eos_tui import course, summary
+from eos_tui.course import Course
 from eos_tui.filtering import Candidate
 from eos_tui.snapshot import Status
 from eos_tui.summary import Row
@@ -31,6 +33,8 @@ class Listed:
     """Without its age, which changes all the time."""
     host: str = ""
     spec: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    course: Course | None = None
+    """None before the run was in sight."""
 
     @property
     def candidate(self) -> Candidate:
@@ -54,6 +58,8 @@ class RunsWatcher:
         self._clock = clock
         self._known: dict[str, tuple[tuple[int, int], Listed]] = {}
         """By name: time and size of the log when the run was last read, and what it was."""
+        self.in_sight: frozenset[str] = frozenset()
+        """Names of the runs whose course is wanted."""
         self._given: tuple[Listed, ...] | None = None
 
     def poll(self) -> tuple[Listed, ...] | None:
@@ -76,9 +82,12 @@ class RunsWatcher:
         except OSError:
             stamp = (0, 0)
         known = self._known.get(folder.name)
-        if known and known[0] == stamp and known[1].row.status in ENDED:
-            return known
-        return stamp, self._look(folder)
+        is_same = known is not None and known[0] == stamp
+        listed = known[1] if known and is_same and known[1].row.status in ENDED else self._look(folder)
+        if folder.name in self.in_sight and listed.course is None:
+            before = known[1].course if known and is_same else None
+            listed = dataclasses.replace(listed, course=before or course.read(folder.log))
+        return stamp, listed
 
     def _look(self, folder: RunFolder) -> Listed:
         now = self._clock()

@@ -85,6 +85,8 @@ class HomeScreen(FrugalScreen[None]):
         self._ascii_only = ascii_only
         self._watcher = RunsWatcher(runs, clock=clock)
         self._stopped = threading.Event()
+        self._wanted = threading.Event()
+        """Set when there is something to read before the next look is due."""
         self._all: tuple[Listed, ...] | None = None
         self._shown: Sequence[Listed] = ()
         self._at: str | None = None
@@ -114,6 +116,7 @@ class HomeScreen(FrugalScreen[None]):
     def on_unmount(self) -> None:
         """Let the thread go."""
         self._stopped.set()
+        self._wanted.set()
 
     def poll_now(self) -> None:
         """Look at the folder once, at once."""
@@ -159,7 +162,7 @@ class HomeScreen(FrugalScreen[None]):
 
     def action_sort(self, direction: int) -> None:
         """Sort by the next column."""
-        keys = [column.key for column in columns()]
+        keys = [column.key for column in columns() if column.title]
         key = keys[(keys.index(self._sorted_by[0]) + direction) % len(keys)]
         self._sorted_by = (key, key == "age")
         self._draw()
@@ -248,10 +251,17 @@ class HomeScreen(FrugalScreen[None]):
         self._said = words
         self._draw()
 
+    def _want(self) -> None:
+        """Look again soon: what came into sight has to be read."""
+        self._wanted.set()
+        if not self._poll_seconds:
+            self.call_later(self.poll_now)
+
     def _follow(self) -> None:
         while not self._stopped.is_set():
             self.poll_now()
-            self._stopped.wait(self._poll_seconds)
+            self._wanted.wait(self._poll_seconds)
+            self._wanted.clear()
 
     def _draw(self) -> None:
         problem = ""
@@ -273,6 +283,9 @@ class HomeScreen(FrugalScreen[None]):
             self._at = self._shown[0].row.run
         now = self._clock()
         self._table.show(self._shown, cursor=self._cursor, selected=self._selected, sorted_by=self._sorted_by, now=now)
+        self._watcher.in_sight = frozenset(run.row.run for run in self._table.in_sight)
+        if any(run.course is None for run in self._table.in_sight):
+            self._want()
         words = self._words(problem)
         if words != str(self._head.content):
             self._head.update(words)

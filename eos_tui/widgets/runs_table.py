@@ -7,7 +7,8 @@ from typing import NamedTuple
 from rich.cells import cell_len, set_cell_size
 from rich.style import Style
 
-from eos_tui.charts import Cell, Grid, format_number
+from eos_tui.charts import Cell, Grid, format_number, sparkline
+from eos_tui.course import PLACES, Course
 from eos_tui.output import printable
 from eos_tui.runs import Listed
 from eos_tui.widgets.cells import CellGrid
@@ -83,6 +84,7 @@ def columns(*, ascii_only: bool = False) -> tuple[Column, ...]:
             lambda run: _number(run.row.ratio),
             lambda run: _ratio_style(run.row.ratio),
         ),
+        _course("ratio-course", lambda course: course.ratio, ascii_only=ascii_only),
         Column(
             "K",
             "K",
@@ -91,12 +93,22 @@ def columns(*, ascii_only: bool = False) -> tuple[Column, ...]:
             lambda run: _number(run.row.noise_kernel),
             lambda run: _ratio_style(run.row.noise_kernel),
         ),
+        _course("K-course", lambda course: course.noise_kernel, ascii_only=ascii_only),
         Column("age", "age", 6, lambda run, now: age(run.row.created, now), _since),
         Column("host", "host", 12, lambda run, _: printable(run.host) or NOTHING, lambda run: (not run.host, run.host)),
     )
 
 
-DROPPED_FIRST = ("host", "done", "step", "age", "loss", "K")
+def _course(key: str, values: Callable[[Course], Sequence[float | None]], *, ascii_only: bool) -> Column:
+    """A column of sparklines, without a title: it belongs to the one at its left."""
+
+    def drawn(run: Listed, _: float) -> str:
+        return sparkline(values(run.course), PLACES, low=0.0, high=1.0, ascii_only=ascii_only) if run.course else ""
+
+    return Column(key, "", PLACES, drawn, lambda _: (False, 0.0))
+
+
+DROPPED_FIRST = ("K-course", "ratio-course", "host", "done", "step", "age", "loss", "K")
 """Columns that are left out where there is no room, in this order."""
 
 
@@ -133,6 +145,11 @@ class RunsTable(CellGrid):
         """
         self._runs, self._cursor, self._selected, self._sorted_by, self._now = runs, cursor, selected, sorted_by, now
         self.redraw()
+
+    @property
+    def in_sight(self) -> Sequence[Listed]:
+        """The runs that are drawn."""
+        return self._runs[self._top : self._top + max(0, self.content_size.height - 1)]
 
     def grid(self, width: int, height: int) -> Grid:
         """Titles, and the rows around the cursor."""
@@ -186,7 +203,7 @@ def _fitted(shown: Sequence[Column], runs: Sequence[Listed], width: int) -> tupl
 
 
 def _width(column: Column) -> int:
-    return max(column.width, len(column.title) + 2)
+    return max(column.width, len(column.title) + 2 * bool(column.title))
 
 
 def _row(mark: str, texts: Sequence[str], styles: Sequence[str], widths: Sequence[int], width: int) -> list[Cell]:
