@@ -4,7 +4,6 @@ Called by the command line. Reads logs; the flows themselves are runs like any o
 """
 
 import math
-import re
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from eos_tui.series import Key
 from runners import spec_file
 from runners.errors import SpecError
 from runners.experiments import CentralFlow, Flow, GradientFlow, LimitingFlow, SelfStabilization, Spec
-from runners.run_folder import RunFolder
+from runners.run_folder import RunFolder, stem
 from runners.spec import Measure, NormalizedGd, RmsProp, Sgd, Train
 
 SHARPNESS_EVERY = 10
@@ -115,7 +114,7 @@ def plan(folder: RunFolder, *, from_step: int) -> dict[str, PlannedFlow]:
     every = spec.measure.sharpness_solve_every or SHARPNESS_EVERY
     tables = asdict(spec) | {"measure": _measure(spec.measure, every=every)}
     flows = {kind: Flow(**tables, flow=FLOWS[kind](from_step=from_step)) for kind in _kinds(spec)}
-    found = {kind: PlannedFlow(f"{kind}-flow-{_stem(folder)}", flow) for kind, flow in flows.items()}
+    found = {kind: PlannedFlow(f"{kind}-flow-{stem(folder.name)}", flow) for kind, flow in flows.items()}
     for planned in found.values():
         planned.spec()
     return found
@@ -141,7 +140,7 @@ def plan_prediction(folder: RunFolder, *, first: int, last: int) -> PlannedFlow:
     """
     spec = _training_run(folder)
     tables = asdict(spec) | {"measure": _measure(spec.measure, every=1), "run": replace(spec.run, steps=last)}
-    planned = PlannedFlow(f"{PREDICTION}-{_stem(folder)}", Flow(**tables, flow=SelfStabilization(from_step=first)))
+    planned = PlannedFlow(f"{PREDICTION}-{stem(folder.name)}", Flow(**tables, flow=SelfStabilization(from_step=first)))
     planned.spec()
     return planned
 
@@ -284,11 +283,6 @@ def _measure(asked: Measure, *, every: int) -> Measure:
         num_examples=asked.num_examples,
         chunk_size=asked.chunk_size,
     )
-
-
-def _stem(folder: RunFolder) -> str:
-    """The run's name without when it was made."""
-    return re.sub(r"-\d{8}T\d{6}Z-[0-9a-f]+$", "", folder.name)
 
 
 def _sharpness(run: Evidence) -> dict[int, float]:

@@ -2,9 +2,10 @@
 
 import json
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
+from eos_tui.labels import leaves
 from runners import spec_file
 from runners.errors import SpecError
 from runners.run_folder import RunFolder
@@ -24,7 +25,7 @@ def command(folder: RunFolder) -> str:
         OSError: If its spec cannot be read.
     """
     spec = spec_file.from_json(folder.spec.read_bytes())
-    wanted = dict(_leaves(json.loads(spec_file.to_json(spec))))
+    wanted = dict(leaves(json.loads(spec_file.to_json(spec))))
     found = [(overrides, preset.name) for preset in spec_file.presets() if (overrides := _overrides(preset.name, wanted)) is not None]
     for overrides, name in sorted(found, key=lambda one: (len(one[0]), one[1])):
         if _gives(name, overrides, wanted):
@@ -51,16 +52,7 @@ def _gives(preset: str, overrides: list[str], wanted: Mapping[str, Any]) -> bool
 
 def _resolved(preset: str, overrides: list[str]) -> dict[str, Any]:
     spec = spec_file.with_absolute_paths(spec_file.load(preset, overrides))
-    return dict(_leaves(json.loads(spec_file.to_json(spec))))
-
-
-def _leaves(document: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
-    """All that is not a table, by its dotted key."""
-    for key, value in document.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{path}{key}.")
-        else:
-            yield f"{path}{key}", value
+    return dict(leaves(json.loads(spec_file.to_json(spec))))
 
 
 def _written(value: Any) -> str:

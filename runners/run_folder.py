@@ -170,8 +170,7 @@ def create(runs: Path, name: str, spec_json: bytes) -> RunFolder:
     Raises:
         RunFolderError: If the name has other characters, or the folder cannot be made.
     """
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-        raise RunFolderError(f"{name!r} is not a name for a run: use letters, digits, '.', '_' and '-', and start with a letter or digit.")
+    check_name(name)
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     try:
         runs.mkdir(parents=True, exist_ok=True)
@@ -188,6 +187,45 @@ def create(runs: Path, name: str, spec_json: bytes) -> RunFolder:
             f"{runs}: a run folder cannot be made here ({error.strerror}). Choose another place with --runs-dir."
         ) from error
     return folder
+
+
+def check_name(name: str) -> None:
+    """Find out whether runs may be called so.
+
+    Raises:
+        RunFolderError: If not.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise RunFolderError(f"{name!r} is not a name for a run: use letters, digits, '.', '_' and '-', and start with a letter or digit.")
+
+
+def rename(folder: RunFolder, name: str) -> RunFolder:
+    """Call a run otherwise; the time stamp and the random letters that make its name unique stay. Its log keeps the old name.
+
+    Args:
+        folder: A run that has ended: a runner that goes on, here or on another host, would write to where it no longer is.
+        name: As for `create`.
+
+    Raises:
+        RunFolderError: If the name has other characters, a runner of this host holds the folder, there is such a folder already, or
+            this one cannot be moved.
+    """
+    check_name(name)
+    if folder.is_held():
+        raise RunFolderError(f"{folder.name} is still running. Stop it first, or wait for its end.")
+    target = folder.path.with_name(name + folder.name[len(stem(folder.name)) :])
+    if target.exists():
+        raise RunFolderError(f"{target.name}: there is a run of this name already.")
+    try:
+        folder.path.rename(target)
+    except OSError as error:
+        raise RunFolderError(f"{folder.path}: the folder cannot be renamed ({error.strerror}).") from error
+    return RunFolder(target)
+
+
+def stem(name: str) -> str:
+    """A run's name without the time stamp and the random letters that make it unique."""
+    return re.sub(r"-\d{8}T\d{6}Z-[0-9a-f]+$", "", name)
 
 
 def all_runs(runs: Path) -> list[RunFolder]:
@@ -233,7 +271,7 @@ def _is_run(path: Path) -> bool:
 
 def _nearest(text: str, folders: list[RunFolder]) -> str:
     """A question that names the run with the nearest name, or the nearest beginning of names."""
-    names = {name for folder in folders for name in (folder.name, re.split(r"-\d{8}T\d{6}Z-", folder.name)[0])}
+    names = {name for folder in folders for name in (folder.name, stem(folder.name))}
     near = difflib.get_close_matches(text, sorted(names), n=1)
     return f" Did you mean {near[0]!r}?" if near else ""
 

@@ -1,7 +1,7 @@
 """The list of runs: what there is, how each stands to its edges, and what can be done with it."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -10,17 +10,28 @@ from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.widgets import Footer, Input, Static
 
-from eos_tui import filtering, launch
+from eos_tui import export, filtering, launch, reproduction
+from eos_tui.export import Format
 from eos_tui.filtering import FilterError
 from eos_tui.runs import ENDED, Listed, RunsWatcher, move_to_trash
+from eos_tui.screens.ask import AskScreen
+from eos_tui.screens.choose import ChooseScreen
 from eos_tui.screens.confirm import ConfirmScreen
 from eos_tui.screens.help import HelpScreen
 from eos_tui.widgets.frugal import FrugalScreen
 from eos_tui.widgets.runs_table import RunsTable, columns
-from runners.errors import EosError
-from runners.run_folder import RunFolder
+from runners import run_folder
+from runners.errors import EosError, RunFolderError
+from runners.run_folder import RunFolder, stem
 
 RESUMABLE = frozenset({"stopped", "failed", "crashed"})
+EXPORTS = {
+    "j": "JSON: one document a run",
+    "l": "JSON lines: a record a line",
+    "c": "CSV: a table a kind of record",
+    "p": "Parquet: the same",
+}
+FORMAT_KEYS: Mapping[str, Format] = {"j": "json", "l": "jsonl", "c": "csv", "p": "parquet"}
 POLL_SECONDS = 1.0
 """Time between two looks at the folder."""
 
@@ -43,6 +54,15 @@ class Opened(Message):
         self.folder = folder
 
 
+class Exported(Message):
+    """Runs were written as files, or could not be."""
+
+    def __init__(self, words: str) -> None:
+        """Carry what to say of it."""
+        super().__init__()
+        self.words = words
+
+
 class HomeScreen(FrugalScreen[None]):
     """The runs of a folder."""
 
@@ -58,6 +78,11 @@ class HomeScreen(FrugalScreen[None]):
         Binding("space", "select", "select", tooltip="Choose the run under the cursor; stop and delete act on all that are chosen."),
         Binding("s", "stop", "stop", tooltip="Stop, after a question; each writes a checkpoint, from which `eos resume` goes on."),
         Binding("r", "resume", "resume", tooltip="Go on with runs that were stopped, failed or crashed, from their last checkpoints."),
+        Binding("R", "rename", show=False, tooltip="Call the run under the cursor otherwise, once it has ended."),
+        Binding(
+            "e", "export", show=False, tooltip="Write runs as JSON, JSON lines, CSV or Parquet into the folder that eos was started in."
+        ),
+        Binding("y", "copy", show=False, tooltip="Copy the command that does the run under the cursor again."),
         Binding("d", "delete", "delete", tooltip="Move runs that have ended to the folder `trash` among the runs, after a question."),
         Binding("up,k", "move(-1)", show=False, tooltip="The row above."),
         Binding("down,j", "move(1)", show=False, tooltip="The row below."),
@@ -213,6 +238,38 @@ class HomeScreen(FrugalScreen[None]):
         consequence = f"They go to {self._place / 'trash'}, from where they can be moved back."
         self._ask(f"Delete {_called(runs)}?", consequence, yes="delete", then=lambda: self._delete(runs))
 
+    def action_rename(self) -> None:
+        """Ask for another name of the run under the cursor."""
+        if not self._shown:
+            return
+        run = self._shown[self._cursor]
+        if run.row.status not in ENDED:
+            self._say(f"{run.row.run} is still running. Stop it first, or wait for its end.")
+            return
+        consequence = "Its folder is renamed; the stamp in its name stays. Its log keeps the old name."
+        screen = AskScreen(f"Rename {run.row.run}", consequence=consequence, text=stem(run.row.run), problem=_name_problem)
+        self.app.push_screen(screen, lambda name: self._rename(run, name) if name else None)
+
+    def action_export(self) -> None:
+        """Ask in which form to write what is chosen."""
+        runs = self._chosen()
+        if runs:
+            screen = ChooseScreen(f"Export {_called(runs)}", consequence=f"As new files in {Path.cwd()}.", choices=EXPORTS)
+            self.app.push_screen(screen, lambda key: self._export(runs, FORMAT_KEYS[key]) if key else None)
+
+    def action_copy(self) -> None:
+        """Copy the command that does the run under the cursor again."""
+        if not self._shown:
+            return
+        try:
+            command = reproduction.command(self._shown[self._cursor].folder)
+        except (OSError, EosError) as error:
+            self._say(f"{self._shown[self._cursor].row.run}: {error}")
+            return
+        # By the terminal's own sequence (OSC 52), so also from another host; a terminal that does not take it shows the words at least.
+        self.app.copy_to_clipboard(command)
+        self._say(f"Copied: {command}")
+
     def action_help(self) -> None:
         """Explain keys and screen."""
         self.app.push_screen(HelpScreen(binding for binding in self.BINDINGS if isinstance(binding, Binding)))
@@ -237,6 +294,34 @@ class HomeScreen(FrugalScreen[None]):
         self._each(runs, lambda run: move_to_trash(run.folder), "moved to the trash")
         self._selected -= {run.row.run for run in runs}
         self.poll_now()
+
+    def _rename(self, run: Listed, name: str) -> None:
+        self._each([run], lambda run: run_folder.rename(run.folder, name), f"is called {name} now")
+        if self._at == run.row.run:
+            self._at = name + run.row.run[len(stem(run.row.run)) :]
+        self.poll_now()
+
+    def _export(self, runs: Sequence[Listed], format: Format) -> None:
+        """Write the runs, in a thread: a long log takes seconds."""
+
+        def write() -> None:
+            made: list[Path] = []
+            problem = ""
+            for run in runs:
+                try:
+                    made += export.export(run.folder, format)
+                except (OSError, EosError) as error:
+                    problem = f" {run.row.run}: {error}"
+                    break
+            places = f"{made[0]}" if len(made) == 1 else f"{len(made):,} files in {Path.cwd()}"
+            self.post_message(Exported(f"Wrote {places}.{problem}" if made else problem.strip()))
+
+        self._say(f"Exporting {_called(runs)} ...")
+        threading.Thread(target=write, name="eos-export", daemon=True).start()
+
+    def on_exported(self, message: "Exported") -> None:
+        """Say what came of an export."""
+        self._say(message.words)
 
     def _each(self, runs: Sequence[Listed], action: Callable[[Listed], object], done: str) -> None:
         for run in runs:
@@ -301,7 +386,16 @@ class HomeScreen(FrugalScreen[None]):
             parts.append(f"{len(self._shown):,} of them: {self._filter}")
         if self._selected:
             parts.append(f"{len(self._selected):,} chosen")
-        return "   ".join([*parts, *([problem] if problem else []), *([self._said] if self._said else [])])
+        return "\n".join(line for line in ("   ".join(parts), problem, self._said) if line)
+
+
+def _name_problem(name: str) -> str:
+    """What is wrong with a run's name; empty where nothing is."""
+    try:
+        run_folder.check_name(name)
+    except RunFolderError as error:
+        return str(error)
+    return ""
 
 
 def _called(runs: Sequence[Listed]) -> str:

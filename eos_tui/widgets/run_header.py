@@ -1,13 +1,13 @@
 """The top of the run screen: name, status, how far, how fast. Pure; changes only when the run does."""
 
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from eos_tui.charts import format_number
 from eos_tui.snapshot import RunSnapshot, Status
 from eos_tui.widgets.text_rows import Part, Row, row_length
 from eos_tui.widgets.words import ENDED, duration
+from runners.run_folder import stem
 
 STATUS_STYLES: Mapping[str, str] = {
     Status.STARTING: "bold cyan",
@@ -34,7 +34,7 @@ def header_rows(snapshot: RunSnapshot, width: int, height: int) -> Sequence[Row]
         width: Cells in a row.
         height: Rows there are.
     """
-    long, short = _head(snapshot.name, snapshot.status), _head(short_name(snapshot.name), snapshot.status)
+    long, short = _head(snapshot.name, snapshot.status), _head(stem(snapshot.name), snapshot.status)
     parts = _parts(snapshot)
     if height > 1:
         share = parts.pop("measuring", [])
@@ -42,11 +42,6 @@ def header_rows(snapshot: RunSnapshot, width: int, height: int) -> Sequence[Row]
         return [_first_that_fits(heads, width), _first_that_fits(_progress([], snapshot, parts, width), width)]
     rows = [row for head in (long, short, short[2:]) for row in _progress([head], snapshot, parts, width)]
     return [_first_that_fits(sorted(rows, key=len, reverse=True), width)]
-
-
-def short_name(name: str) -> str:
-    """A run's name without the time stamp and the random letters that make it unique."""
-    return re.sub(r"-\d{8}T\d{6}Z-[0-9a-f]+$", "", name)
 
 
 def _head(name: str, status: Status) -> list[Part]:

@@ -12,8 +12,9 @@ from eos_tui.course import PLACES, Course
 from eos_tui.output import printable
 from eos_tui.runs import Listed
 from eos_tui.widgets.cells import CellGrid
-from eos_tui.widgets.run_header import STATUS_STYLES, short_name
+from eos_tui.widgets.run_header import STATUS_STYLES
 from eos_tui.widgets.words import AT_EDGE
+from runners.run_folder import stem
 
 BAR = 5
 """Cells of a bar; a full one is the edge and beyond."""
@@ -64,7 +65,7 @@ def age(created: str | None, now: float) -> str:
 def columns(*, ascii_only: bool = False) -> tuple[Column, ...]:
     """All columns in their order."""
     return (
-        Column("name", "name", 0, lambda run, _: printable(short_name(run.row.run)), lambda run: (False, run.row.run)),
+        Column("name", "name", 0, lambda run, _: printable(stem(run.row.run)), lambda run: (False, run.row.run)),
         Column(
             "status",
             "status",
@@ -191,7 +192,7 @@ def _since(run: Listed) -> tuple[bool, float | str]:
 
 def _fitted(shown: Sequence[Column], runs: Sequence[Listed], width: int) -> tuple[list[Column], list[int]]:
     """The columns for which there is room, and their widths."""
-    longest = max((cell_len(short_name(run.row.run)) for run in runs), default=0)
+    longest = max((cell_len(stem(run.row.run)) for run in runs), default=0)
     kept = list(shown)
     for key in (*DROPPED_FIRST, ""):
         rest = sum(_width(column) + 2 for column in kept[1:])

@@ -36,7 +36,9 @@ def test_where_nothing_was_measured_there_is_nothing(run):
     assert found.noise_kernel == (None,) * PLACES
 
 
-@pytest.mark.parametrize("text", [b"", b"\n", b"no log", b'\n{"kind":"sharpness","ratio":"high"}\n', b'\n{"kind":"sharpness",\xff}\n{"torn'])
+@pytest.mark.parametrize(
+    "text", [b"", b"\n", b"no log", b'\n{"kind":"sharpness","ratio":"high"}\n', b'\n{"kind":"sharpness",\xff}\n{"torn']
+)
 def test_what_is_no_log_has_no_course(run, text):
     run.folder.log.write_bytes(text)
 

@@ -9,10 +9,12 @@ import pytest
 from eos_tui import launch
 from eos_tui.app import EosApp, once
 from eos_tui.runs import RunsWatcher
+from eos_tui.screens.ask import AskScreen
 from eos_tui.screens.help import HelpScreen
 from eos_tui.screens.home import HomeScreen
 from eos_tui.screens.run import RunScreen
 from eos_tui.widgets.runs_table import age
+from runners import spec_file
 from runners.run_folder import RunFolder
 from tests.eos_tui.fakes import NOW, FakeRun, live, requests
 from tests.eos_tui.test_app import screen, settled
@@ -262,3 +264,85 @@ def test_an_age_has_one_unit(seconds, words):
 
 def test_an_age_that_is_not_known_is_a_dash():
     assert age(None, NOW) == "-"
+
+
+async def test_a_run_that_has_ended_is_renamed_and_keeps_its_stamp(runs):
+    async with app_of(runs).run_test(size=(120, 20)) as pilot:
+        await look(pilot)
+        await pilot.press("end", "R")
+        await pilot.pause()
+        await pilot.press(*["backspace"] * len("digits-gd"), "a", "slash")
+        bad = await settled(pilot)
+        await pilot.press("enter")
+        assert isinstance(pilot.app.screen, AskScreen)
+        await pilot.press("backspace", "b", "enter")
+        shown = await settled(pilot)
+
+    assert "is not a name for a run" in " ".join(bad.split())
+    assert f"{OLD} is called ab now" in shown
+    assert (runs / OLD.replace("digits-gd", "ab") / "log.jsonl").is_file()
+    assert not (runs / OLD).exists()
+    assert any(line.startswith("> ab") for line in shown.splitlines())
+
+
+async def test_a_run_that_goes_on_is_not_renamed(runs):
+    async with app_of(runs).run_test(size=(120, 20)) as pilot:
+        await look(pilot)
+        await pilot.press("home", "R")
+        shown = await settled(pilot)
+
+    assert f"{LIVE} is still running" in shown
+
+
+async def test_what_is_chosen_is_exported_into_the_folder_that_eos_was_started_in(runs, tmp_path_factory, monkeypatch):
+    here = tmp_path_factory.mktemp("here")
+    monkeypatch.chdir(here)
+    async with app_of(runs).run_test(size=(120, 20)) as pilot:
+        await look(pilot)
+        await pilot.press("end", "space", "home", "space", "e")
+        question = await settled(pilot)
+        await pilot.press("l")
+        while "Wrote" not in (shown := await settled(pilot)):
+            pass
+
+    assert "Export 2 runs" in question
+    assert f"2 files in {here}" in " ".join(shown.split())
+    assert sorted(path.name for path in here.iterdir()) == sorted([f"{OLD}.jsonl", f"{LIVE}.jsonl"])
+    assert (here / f"{OLD}.jsonl").read_bytes() == (runs / OLD / "log.jsonl").read_bytes()
+
+
+async def test_an_export_overwrites_nothing_and_says_so(runs, tmp_path_factory, monkeypatch):
+    here = tmp_path_factory.mktemp("here")
+    monkeypatch.chdir(here)
+    (here / f"{OLD}.json").write_text("mine")
+    async with app_of(runs).run_test(size=(160, 20)) as pilot:
+        await look(pilot)
+        await pilot.press("end", "e")
+        await settled(pilot)
+        await pilot.press("j")
+        while "exists already" not in await settled(pilot):
+            pass
+
+    assert (here / f"{OLD}.json").read_text() == "mine"
+
+
+async def test_the_command_that_does_a_run_again_is_copied(runs):
+    spec = spec_file.with_absolute_paths(spec_file.load("digits-gd", ["optimizer.lr=0.4"]))
+    (runs / OLD / "spec.json").write_bytes(spec_file.to_json(spec))
+    async with app_of(runs).run_test(size=(120, 20)) as pilot:
+        await look(pilot)
+        await pilot.press("end", "y")
+        shown = await settled(pilot)
+
+        assert pilot.app.clipboard == "eos run digits-gd --set optimizer.lr=0.4"
+    assert "Copied: eos run digits-gd --set optimizer.lr=0.4" in shown
+
+
+async def test_a_spec_that_is_none_has_no_command_and_the_reason_is_said(runs):
+    (runs / LIVE / "spec.json").write_text("{")
+    async with app_of(runs).run_test(size=(120, 20)) as pilot:
+        await look(pilot)
+        await pilot.press("home", "y")
+        shown = await settled(pilot)
+
+    assert f"{LIVE}: spec.json:" in " ".join(shown.split())

@@ -9,7 +9,7 @@ from msgspec import structs
 from eos_tui.snapshot import RunSnapshot, Status
 from eos_tui.watcher import RunWatcher
 from eos_tui.widgets.event_line import edge_rows, event_rows, panel_rows
-from eos_tui.widgets.run_header import header_rows, short_name
+from eos_tui.widgets.run_header import header_rows
 from eos_tui.widgets.text_rows import Row, fitted, row_length
 from eos_tui.widgets.words import duration, ending, farewell
 from runners.records import Edge
@@ -109,11 +109,6 @@ def test_a_run_longer_than_asked_does_not_burst_the_bar(run):
     run.step(250)
 
     assert row_length(header_rows(snapshot_of(run), 80, 2)[1]) <= 80
-
-
-def test_the_short_name_is_the_name_without_its_stamp():
-    assert short_name("a-b-20260131T120000Z-0a1b") == "a-b"
-    assert short_name("my-folder") == "my-folder"
 
 
 def test_the_nearest_edge_comes_first_and_says_in_words_where_it_stands(run):

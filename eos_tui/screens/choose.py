@@ -1,0 +1,43 @@
+"""A question that is answered with one key of several."""
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Container
+from textual.events import Key
+from textual.screen import ModalScreen
+from textual.widgets import Static
+
+
+class ChooseScreen(ModalScreen[str | None]):
+    """Gives the key that was pressed, of those that stand for a choice; None for Escape."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q", "dismiss(None)", "leave it", id="choose.leave", tooltip="Choose nothing.")]
+
+    def __init__(self, question: str, *, consequence: str, choices: Mapping[str, str]) -> None:
+        """Ask.
+
+        Args:
+            question: One line.
+            consequence: What a choice leads to.
+            choices: By key, what each stands for.
+        """
+        super().__init__()
+        self._question = question
+        self._choices = choices
+        lines = [*(f"{key}    {meaning}" for key, meaning in choices.items()), "Esc  leave it"]
+        self._text = "\n".join([consequence, "", *lines])
+
+    def compose(self) -> ComposeResult:
+        """One box in the middle of the screen."""
+        with Container(classes="dialog") as box:
+            box.border_title = self._question
+            yield Static(self._text, markup=False)
+
+    def on_key(self, event: Key) -> None:
+        """Give the choice."""
+        if event.key in self._choices:
+            event.stop()
+            self.dismiss(event.key)
