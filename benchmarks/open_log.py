@@ -1,4 +1,4 @@
-"""How long it takes to open a log of a million steps, and how much memory: DESIGN's budget is 2 s and 200 MB.
+"""How long it takes to open a log of a million steps, and how much memory: the budget is 2 s and 200 MB.
 
 Writes such a log to a temporary folder and opens it in a fresh process, whose interpreter and imports are counted.
 Run `python benchmarks/open_log.py [--rows N] [--json]`.
