@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple, TypeAlias
 
 from eos_tui import dots
-from eos_tui.decimate import Column, Trace
+from eos_tui.decimate import Column, Extent, Trace
 from eos_tui.dots import Dash
 from eos_tui.profiles import clipped, ends, floor
 from eos_tui.series import Profile
@@ -17,7 +17,7 @@ from eos_tui.ticks import Axis, Scale, x_end, x_labels, y_axis
 from eos_tui.window import Window
 
 Role: TypeAlias = str
-"""What a cell shows: series-1 to series-4, faint (a series behind its average), band, reference, cursor, mark, axis or label; the
+"""What a cell shows: series-1 to series-8, faint (a series behind its average), band, reference, cursor, mark, axis or label; the
 empty role is background."""
 Cell: TypeAlias = tuple[str, Role]
 Grid: TypeAlias = list[list[Cell]]
@@ -83,6 +83,16 @@ STROKES = (
     Stroke("series-3", Dash(3, 1), " xxx"),
     Stroke("series-4", Dash(8, 6), " ooo"),
 )
+RUN_STROKES = (
+    *STROKES,
+    Stroke("series-5", Dash(12, 6, (8,)), " ***"),
+    Stroke("series-6", Dash(12, 2), " ###"),
+    Stroke("series-7", Dash(6, 1), " %%%"),
+    Stroke("series-8", Dash(16, 6, (8, 12)), " @@@"),
+)
+"""Of the runs in one chart."""
+RUN_TAGS = "123456789abcdefghijklmnopqrstuvwxyz"
+"""A character for each of them, which stands at its line's end."""
 REFERENCE = Stroke("reference", Dash(1, 1), " --|")
 """One dot column a cell: dotted in braille."""
 CURSOR = Stroke("cursor", Dash(1, 1), " |||")
@@ -97,6 +107,17 @@ class Mark(NamedTuple):
     step: float
     character: str
     role: Role
+
+
+class Overlaid(NamedTuple):
+    """A run's line among those of other runs."""
+
+    tag: str
+    """The character at its end."""
+    trace: Trace
+    window: Window
+    """Its own steps on the axis that all share."""
+    stroke: Stroke
 
 
 def draw(
@@ -166,6 +187,75 @@ def draw(
     numbers = x_labels(ends, plot.width, least=least, caption=caption if plot.width >= ROOMY else "")
     grid = plot.framed(numbers if rows < height else None)
     return grid if marks is None else [*grid, plot.marked(marks)]
+
+
+def run_stroke(place: int) -> Stroke:
+    """How the run at this place is drawn; no two of the first 64 have both dashes and role in common."""
+    count = len(RUN_STROKES)
+    return RUN_STROKES[place % count]._replace(role=RUN_STROKES[(place + place // count) % count].role)
+
+
+def run_sample(place: int, cells: int, *, ascii_only: bool = False) -> str:
+    """So many cells of that run's line, level."""
+    ink = ASCII if ascii_only else BRAILLE
+    return _sample(run_stroke(place), cells, ink)
+
+
+def draw_runs(
+    lines: Sequence[Overlaid],
+    levels: Sequence[tuple[str, float]] = (),
+    *,
+    window: Window,
+    width: int,
+    height: int,
+    scale: Scale = "linear",
+    cursor: float | None = None,
+    smoothing: float = 0.0,
+    ascii_only: bool = False,
+) -> Grid:
+    """A chart of one series of several runs, each with its tag at its end; what the tags stand for is said elsewhere.
+
+    Args:
+        lines: The runs in the order in which they are drawn, the last one on top.
+        levels: Labels and values of thresholds that hold for all of them.
+        window: The axis that the lines' windows share, in its own numbers.
+        width: Cells across.
+        height: Rows.
+        scale: Of the y axis.
+        cursor: A place on the axis with an upright line through it.
+        smoothing: Share of a line's window that a moving average goes back, over faint raw lines; 0 for none.
+        ascii_only: Draw with ASCII characters; braille and box characters otherwise.
+
+    Returns:
+        `height` rows of `width` cells.
+    """
+    if width <= 0 or height <= 0:
+        return [[] for _ in range(max(height, 0))]
+    found = [line.trace.within(line.window.low, line.window.high) for line in lines]
+    if (bounds := _range(found, scale)) is None:
+        series = [(line.tag, line.trace) for line in lines]
+        return _message(_nothing_to_draw(series) if _bounds(series, scale) is None else "nothing in sight here", width, height)
+    rows = height - (height >= LABELS_FROM)
+    axis = _axis(bounds, [value for _, value in levels], scale=scale, rows=rows, held=bool(levels))
+    plot = _Plot(width, rows, window=window, axis=axis, ink=ASCII if ascii_only else BRAILLE)
+    for label, value in levels:
+        plot.add_reference(label, Trace.empty().extended([window.low], [value]), value)
+    for line in lines if smoothing else ():
+        plot.add_line(line.trace, line.window, line.stroke._replace(role="faint"))
+    ends = [(line, plot.add_line(_averaged(line, smoothing, scale), line.window, line.stroke)) for line in lines]
+    plot.add_cursor(cursor)
+    plot.add_labels()
+    for line, spans in ends:
+        plot.add_tag(line.tag, spans, line.stroke.role)
+    ends_of_axis, caption = window.axis()
+    least = 1.0 if window.clock is None else 0.0
+    numbers = x_labels(ends_of_axis, plot.width, least=least, caption=caption if plot.width >= ROOMY else "")
+    return plot.framed(numbers if rows < height else None)
+
+
+def _averaged(line: Overlaid, smoothing: float, scale: Scale) -> Trace:
+    span = smoothing * (line.window.high - line.window.low)
+    return line.trace.smoothed(span, log=scale == "log") if span > 0.0 else line.trace
 
 
 def draw_profiles(
@@ -292,7 +382,12 @@ def _skipped(series: Sequence[Line], scale: Scale) -> str:
 
 def _bounds(series: Sequence[Line], scale: Scale, window: Window | None = None) -> tuple[float, float] | None:
     """Smallest and largest value that the scale can show, of those in the window where there is one."""
-    found = [extent for _, trace in series if (extent := trace.extent if window is None else trace.within(window.low, window.high))]
+    return _range((trace.extent if window is None else trace.within(window.low, window.high) for _, trace in series), scale)
+
+
+def _range(extents: Iterable[Extent | None], scale: Scale) -> tuple[float, float] | None:
+    """Smallest and largest value that the scale can show of all that there is; None where there is nothing."""
+    found = [extent for extent in extents if extent is not None]
     if scale == "linear":
         return (min(extent.low for extent in found), max(extent.high for extent in found)) if found else None
     lows = [extent.smallest_positive for extent in found if extent.smallest_positive is not None]
@@ -330,6 +425,13 @@ def _gutter(axis: Axis, ink: Ink, rows: int) -> Grid:
     width = max((len(label) for label in texts.values()), default=0)
     lines = [f"{texts.get(y, ''):>{width}} {ink.tick if y in texts else ink.axis}" for y in range(rows)]
     return [[(character, "axis") for character in line] for line in lines]
+
+
+def _sample(stroke: Stroke, cells: int, ink: Ink) -> str:
+    """So many cells of a level line."""
+    across, up = ink.across, ink.up
+    bits = dots.bits([(up // 2, up // 2)] * (cells * across), stroke.dash, across=across, up=up)
+    return "".join((ink.glyphs or stroke.ascii_glyphs)[bits.get((0, x), 0)] for x in range(cells))
 
 
 class _Plot:
@@ -442,15 +544,32 @@ class _Plot:
 
     def add_series(self, series: Sequence[Line], *, faint: bool = False) -> None:
         """The series' dots: those of fewer points over those of more, which would hide them; the first over its equals."""
-        edges = self._window.edges(self.width * self._ink.across)
         for k in sorted(range(len(series)), key=lambda k: (-len(series[k][1]), -k)):
-            columns = series[k][1].columns_between(edges)
-            if self._axis.scale == "log":
-                columns = [dots.positive(column) for column in columns]
             stroke = STROKES[k % len(STROKES)]
-            stroke = stroke._replace(role="faint") if faint else stroke
-            spans = dots.line(columns, self._place)
-            self._paint(dots.bits(spans, stroke.dash, across=self._ink.across, up=self._ink.up), stroke)
+            self.add_line(series[k][1], self._window, stroke._replace(role="faint") if faint else stroke)
+
+    def add_line(self, trace: Trace, window: Window, stroke: Stroke) -> Sequence[dots.Span | None]:
+        """A curve in a window that may be its own, on the same axis; the dots that it takes in each column."""
+        columns = trace.columns_between(window.edges(self.width * self._ink.across))
+        if self._axis.scale == "log":
+            columns = [dots.positive(column) for column in columns]
+        spans = dots.line(columns, self._place)
+        self._paint(dots.bits(spans, stroke.dash, across=self._ink.across, up=self._ink.up), stroke)
+        return spans
+
+    def add_tag(self, tag: str, spans: Sequence[dots.Span | None], role: Role) -> None:
+        """A character behind the end of a curve, or on the curve where that is taken or outside; nowhere when all of it is."""
+        across, up = self._ink.across, self._ink.up
+        known = [(i, span) for i, span in enumerate(spans) if span is not None]
+        if not known:
+            return
+        behind = (known[-1][0] // across + 1, known[-1][1])
+        for x, (low, high) in (behind, *((i // across, span) for i, span in reversed(known))):
+            y = self._rows - 1 - (low + high) // 2 // up
+            if x < self.width and (y, x) not in self._written and not {(y, x - 1), (y, x + 1)} & self._written:
+                self._cells[y][x] = (tag, role)
+                self._written.add((y, x))
+                return
 
     def add_labels(self) -> None:
         """The references' labels, where they hide the least."""
@@ -469,24 +588,19 @@ class _Plot:
     def _paint(self, lines: dots.Bits, stroke: Stroke) -> None:
         """Set a line's dots. A thin line below shines through; a band of noise gives way, or nothing over it were seen."""
         across, up = self._ink.across, self._ink.up
-        glyphs, role, below, cells = self._glyphs(stroke), stroke.role, self._bits, self._cells[::-1]
+        glyphs, role, below, cells = self._ink.glyphs or stroke.ascii_glyphs, stroke.role, self._bits, self._cells[::-1]
         for place, bits in lines.items():
             if place in below and dots.is_thin(below[place], across=across, up=up):
                 bits |= below[place]
             below[place] = bits
             cells[place[0]][place[1]] = (glyphs[bits], role)
 
-    def _glyphs(self, stroke: Stroke) -> str:
-        return self._ink.glyphs or stroke.ascii_glyphs
-
     def _legend(self, labels: Sequence[str], *, sample: int) -> list[tuple[str, Role]]:
         """Each label behind so many cells of its line."""
-        across, up = self._ink.across, self._ink.up
         parts: list[tuple[str, Role]] = []
         for k, label in enumerate(labels):
             stroke = STROKES[k % len(STROKES)]
-            bits = dots.bits([(up // 2, up // 2)] * (sample * across), stroke.dash, across=across, up=up)
-            parts.append((" " + "".join(self._glyphs(stroke)[bits.get((0, x), 0)] for x in range(sample)), stroke.role))
+            parts.append((f" {_sample(stroke, sample, self._ink)}", stroke.role))
             parts.append((f" {label}" + " " * (k + 1 == len(labels) or sample == SAMPLE_CELLS[0]), "label"))
         return parts
 

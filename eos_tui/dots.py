@@ -15,10 +15,11 @@ Bits: TypeAlias = dict[tuple[int, int], int]
 
 
 class Dash(NamedTuple):
-    """How a line is broken, so that lines differ without colour: the first `drawn` dot columns of each `period`."""
+    """How a line is broken, so that lines differ without colour: the first `drawn` dot columns of each `period`, and further ones."""
 
     period: int
     drawn: int
+    further: tuple[int, ...] = ()
 
 
 def line(columns: Sequence[Column | None], place: Place) -> list[Span | None]:
@@ -111,9 +112,9 @@ def _widen(spans: list[Span | None], i: int, low: int, high: int) -> None:
 
 def _dashed(spans: Sequence[Span | None], dash: Dash) -> Iterator[tuple[int, Span]]:
     """The columns to draw; dashes leave out only what is flat and has neighbours, never a spike or a single point."""
-    period, drawn = dash
+    drawn = {k for k in range(dash.period) if k < dash.drawn or k in dash.further}
     for i, span in enumerate(spans):
-        if span is not None and (i % period < drawn or span[1] - span[0] > 2 or _is_lonely(spans, i)):
+        if span is not None and (i % dash.period in drawn or span[1] - span[0] > 2 or _is_lonely(spans, i)):
             yield i, span
 
 

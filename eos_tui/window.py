@@ -50,6 +50,8 @@ class Window:
     """Above `low`."""
     clock: Clock | None = None
     """The axis's; None where it counts steps."""
+    places: tuple[float, float] | None = None
+    """Where the axis begins and ends, where several runs share it; None where it does at the first and the last step."""
 
     def edges(self, count: int) -> Sequence[float]:
         """The steps that bound `count` columns of equal width, never decreasing, the ends exactly."""
@@ -79,7 +81,9 @@ class Window:
 
     @property
     def ends(self) -> tuple[float, float]:
-        """Where its first and its last step lie on the axis; never at the same place."""
+        """Where the axis begins and ends; never at the same place."""
+        if self.places is not None:
+            return self.places
         if self.clock is None:
             return self.low, self.high
         low, high = self.clock.place(self.low), self.clock.place(self.high)

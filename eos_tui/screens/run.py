@@ -19,7 +19,7 @@ from eos_tui.screens.confirm import ConfirmScreen
 from eos_tui.screens.help import HelpScreen
 from eos_tui.series import Key
 from eos_tui.snapshot import RunSnapshot, Status
-from eos_tui.view import PAN, SMOOTHINGS, ZOOM, View
+from eos_tui.view import PAN, SMOOTHINGS, ZOOM, View, extents
 from eos_tui.widgets.event_line import edge_rows, event_rows, panel_rows
 from eos_tui.widgets.frugal import FrugalScreen
 from eos_tui.widgets.panel import PanelView
@@ -202,7 +202,7 @@ class RunScreen(FrugalScreen[None]):
         await self._set_panels(snapshot.header.panels if snapshot.header else ())
         for rows in self.query(TextRows):
             rows.show(snapshot)
-        self._view = self._view.followed(snapshot)
+        self._view = self._view.followed(extents(snapshot))
         self._show_panels()
         self._show_notice()
         if before is None or before.status is not snapshot.status:
@@ -245,15 +245,16 @@ class RunScreen(FrugalScreen[None]):
     def action_cursor(self, columns: int) -> None:
         """Move the cursor, or set it to the last step in sight."""
         widths = [view.content_size.width for view in self.query(PanelView) if view.display]
-        self._look(lambda view, snapshot: view.with_cursor(snapshot, columns=columns, width=max(widths, default=1)))
+        width = max(widths, default=1)
+        self._look(lambda view, snapshot: view.with_cursor(extents(snapshot), view.window(snapshot), columns=columns, width=width))
 
     def action_zoom(self, direction: int) -> None:
         """Show fewer steps, or more."""
-        self._look(lambda view, snapshot: view.zoomed(snapshot, ZOOM**direction))
+        self._look(lambda view, snapshot: view.zoomed(extents(snapshot), ZOOM**direction))
 
     def action_pan(self, direction: int) -> None:
         """Show earlier steps, or later ones."""
-        self._look(lambda view, snapshot: view.panned(snapshot, direction * PAN))
+        self._look(lambda view, snapshot: view.panned(extents(snapshot), direction * PAN))
 
     def action_whole(self) -> None:
         """Show all steps."""
@@ -261,7 +262,7 @@ class RunScreen(FrugalScreen[None]):
 
     def action_follow(self) -> None:
         """Follow the run's end, or stay."""
-        self._look(lambda view, snapshot: replace(view, follows=not view.follows).followed(snapshot))
+        self._look(lambda view, snapshot: replace(view, follows=not view.follows).followed(extents(snapshot)))
 
     def action_unit(self) -> None:
         """Draw on the next axis that the log knows."""

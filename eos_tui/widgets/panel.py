@@ -47,7 +47,7 @@ class Source(NamedTuple):
     snapshot: RunSnapshot
     traces: Mapping[Key, Trace] = {}
     """What was read anew of the steps in sight; it goes before what the snapshot has."""
-    cursor: int | None = None
+    cursor: float | None = None
     """The step at which values are read; None for the last ones."""
 
     def trace(self, curve: Curve) -> Trace:
@@ -94,7 +94,7 @@ def title_parts(panel: Panel, source: Source, *, scale: Scale, ascii_only: bool 
     if notes := [f"{note.label} {format_number(number)}" for note in panel.notes if (number := source.value(note)) is not None]:
         parts["notes"] = (", " + ", ".join(notes), "note")
     if source.cursor is not None and not panel.x:
-        parts["at"] = (f" at step {source.cursor:,}", "note")
+        parts["at"] = (f" at step {round(source.cursor):,}", "note")
     if panel.ratio and source.cursor is None and (spark := _spark(trace(snapshot, panel.ratio), ascii_only=ascii_only)):
         parts["spark"] = (f" {spark}", "ratio")
     return parts

@@ -5,18 +5,27 @@ from pathlib import Path
 
 import pytest
 
-from eos_tui.snapshot import RunSnapshot, empty
-from eos_tui.view import View
+from eos_tui.snapshot import empty
+from eos_tui.view import Extents, View, extents
+from eos_tui.window import Window
 
-RUN = replace(empty(Path("run")), step=1100, steps=2000)
+RUN = Extents(end=1100, most=2000)
 
 
-def at(step: int) -> RunSnapshot:
-    return replace(RUN, step=step)
+def at(step: int) -> Extents:
+    return replace(RUN, end=step)
+
+
+def moved(view: View, columns: float, *, width: int = 100, within: Extents = RUN) -> View:
+    low, high = view.span or (0, within.most)
+    return view.with_cursor(within, Window(low, high), columns=columns, width=width)
 
 
 def test_at_first_all_steps_are_shown():
-    assert (View().window(RUN).low, View().window(RUN).high) == (0, 2000)
+    run = replace(empty(Path("run")), step=1100, steps=2000)
+
+    assert extents(run) == RUN
+    assert (View().window(run).low, View().window(run).high) == (0, 2000)
 
 
 def test_a_zoom_is_around_the_runs_end_while_the_view_follows_it():
@@ -69,20 +78,27 @@ def test_a_view_that_follows_moves_once_the_run_is_out_of_sight_with_room_ahead(
 
 
 def test_the_cursor_begins_at_the_last_step_and_moves_by_columns():
-    first = View().with_cursor(RUN, columns=-1, width=100)
-    second = first.with_cursor(RUN, columns=-1, width=100)
+    first = moved(View(), -1)
+    second = moved(first, -1)
 
     assert (first.cursor, second.cursor) == (1100, 1080)
 
 
 def test_the_cursor_moves_at_least_a_step_and_stays_on_the_run():
-    assert View(cursor=5, span=(0, 8)).with_cursor(RUN, columns=1, width=500).cursor == 6
-    assert View(cursor=1100).with_cursor(RUN, columns=10, width=100).cursor == 1100
-    assert View(cursor=0).with_cursor(RUN, columns=-10, width=100).cursor == 0
+    assert moved(View(cursor=5, span=(0, 8)), 1, width=500).cursor == 6
+    assert moved(View(cursor=1100), 10).cursor == 1100
+    assert moved(View(cursor=0), -10).cursor == 0
+
+
+def test_a_cursor_on_an_axis_of_no_whole_numbers_moves_by_columns_alone():
+    places = Extents(end=1.0, most=2.0, fewest=0.01, is_whole=False)
+
+    assert moved(View(cursor=0.5), 1, within=places).cursor == pytest.approx(0.52)
+    assert moved(View(cursor=0.995), 1, within=places).cursor == 1.0
 
 
 def test_a_cursor_that_leaves_the_window_takes_it_along():
-    view = View(span=(400.0, 500.0), cursor=500).with_cursor(RUN, columns=10, width=100)
+    view = moved(View(span=(400.0, 500.0), cursor=500), 10)
 
     assert view.span is not None
     assert view.cursor is not None
