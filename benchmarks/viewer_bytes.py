@@ -1,4 +1,4 @@
-"""What the live view costs: time to its first frame, bytes on the wire, share of a core, and how fast a long log opens.
+"""What the live views cost: time to the first frame, bytes on the wire, share of a core, and how fast a long log opens.
 
 Runs the viewer in a pseudo-terminal on a run that this script pretends to compute. Run it with
 `python benchmarks/viewer_bytes.py`; Linux only.
@@ -18,6 +18,7 @@ import tempfile
 import termios
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -33,11 +34,14 @@ import sys
 from pathlib import Path
 from eos_tui.app import watch
 from runners.run_folder import RunFolder
-watch(RunFolder(Path(sys.argv[1])))
+folders = [RunFolder(Path(path)) for path in sys.argv[1:]]
+watch(folders if len(folders) > 1 else folders[0])
 """
 SIZES = ((80, 24), (120, 40), (200, 60))
 STEPS = 10_000
 STEPS_PER_SECOND = 100
+NUM_LIVE = 3
+"""Of the runs that are compared."""
 LONG = 1_000_000
 LR = 0.3
 
@@ -121,11 +125,11 @@ def lines(first: int, last: int, *, steps: int, noise: random.Random) -> bytes:
 class Viewer:
     """A viewer in a pseudo-terminal; counts what it writes."""
 
-    def __init__(self, folder: Path, *, width: int, height: int) -> None:
+    def __init__(self, *folders: Path, width: int, height: int) -> None:
         """Start it.
 
         Args:
-            folder: The run.
+            folders: The run, or those that are compared.
             width: Columns.
             height: Rows.
         """
@@ -135,7 +139,7 @@ class Viewer:
         self._master, slave = os.openpty()
         termios.tcsetwinsize(slave, (height, width))
         self._process = subprocess.Popen(
-            [sys.executable, "-c", VIEWER, str(folder)],
+            [sys.executable, "-c", VIEWER, *map(str, folders)],
             stdin=slave,
             stdout=slave,
             stderr=slave,
@@ -220,6 +224,46 @@ def live(runs: Path, *, width: int, height: int, seconds: float) -> dict[str, fl
     }
 
 
+def compared(runs: Path, *, width: int, height: int, seconds: float) -> dict[str, float]:
+    """Eight runs beside each other, three of them at 100 steps/s for so many seconds, then silence."""
+    folders = [RunFolder(runs / f"compared-{number}") for number in range(8)]
+    noise = random.Random(0)
+    written = 3000
+    with ExitStack() as stack:
+        logs = []
+        for number, folder in enumerate(folders):
+            folder.path.mkdir()
+            first = msgspec.json.encode(header(STEPS)) + b"\n" + lines(0, written, steps=STEPS + 1000 * number, noise=noise)
+            folder.log.write_bytes(first)
+            if number < NUM_LIVE:
+                stack.enter_context(folder.held())
+                logs.append(stack.enter_context(folder.log.open("ab", buffering=0)))
+        viewer = stack.enter_context(Viewer(*(folder.path for folder in folders), width=width, height=height))
+        first_frame = viewer.read_until("help")
+        first_numbers = viewer.read_until(f"{NUM_LIVE} live")
+        viewer.read(3.0)
+        start, cpu, num_bytes = time.monotonic(), viewer.cpu_seconds(), 0
+        while (elapsed := time.monotonic() - start) < seconds:
+            last = 3000 + int(elapsed * STEPS_PER_SECOND)
+            for number, log in enumerate(logs):
+                log.write(lines(written, last, steps=STEPS + 1000 * number, noise=noise))
+            written = last
+            num_bytes += viewer.read(0.1)
+        cpu = viewer.cpu_seconds() - cpu
+        viewer.read(3.0)
+        idle_cpu = viewer.cpu_seconds()
+        idle = viewer.read(5.0)
+        idle_cpu = viewer.cpu_seconds() - idle_cpu
+    return {
+        "first_frame_seconds": first_frame,
+        "first_numbers_seconds": first_numbers,
+        "kibibytes_per_second": num_bytes / elapsed / 1024,
+        "percent_of_a_core": 100 * cpu / elapsed,
+        "idle_bytes": idle,
+        "idle_percent_of_a_core": 100 * idle_cpu / 5.0,
+    }
+
+
 def long_log(runs: Path, *, num_rows: int) -> dict[str, float]:
     """Opening a log of so many rows: until its last step is on the screen."""
     folder = RunFolder(runs / "long")
@@ -241,6 +285,8 @@ def main() -> None:
         for width, height in SIZES:
             found = live(Path(folder), width=width, height=height, seconds=asked.seconds)
             print(json.dumps({"size": f"{width}x{height}", **{name: round(value, 2) for name, value in found.items()}}))
+        found = compared(Path(folder), width=120, height=40, seconds=asked.seconds)
+        print(json.dumps({"compared": 8, "live": NUM_LIVE, **{name: round(value, 2) for name, value in found.items()}}))
         found = long_log(Path(folder), num_rows=asked.rows)
         print(json.dumps({"rows": asked.rows, **{name: round(value, 2) for name, value in found.items()}}))
 

@@ -10,10 +10,10 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, TypeAlias
 
 from textual.app import App
 from textual.binding import Binding, BindingType
@@ -21,8 +21,9 @@ from textual.pilot import Pilot
 
 from eos_tui.display import THEME, Display
 from eos_tui.output import is_utf8
-from eos_tui.screens import home, run
-from eos_tui.screens.home import HomeScreen, Opened
+from eos_tui.screens import compare, home, run
+from eos_tui.screens.compare import CompareScreen
+from eos_tui.screens.home import Compared, HomeScreen, Opened
 from eos_tui.screens.run import RunScreen
 from eos_tui.snapshot import RunSnapshot
 from eos_tui.widgets.words import farewell
@@ -34,8 +35,12 @@ LAST_SECONDS = 2.0
 """How long a terminal that takes no more output may hold up the end that a signal asked for."""
 
 
+Shown: TypeAlias = RunFolder | Sequence[RunFolder] | Path
+"""A run, several that are compared, or the folder of the runs to list."""
+
+
 class EosApp(App[str]):
-    """Shows one run, or all of a folder, until the user leaves; gives what to print then."""
+    """Shows one run, several, or all of a folder, until the user leaves; gives what to print then."""
 
     TITLE = "eos"
     CSS_PATH = "app.tcss"
@@ -47,7 +52,7 @@ class EosApp(App[str]):
 
     def __init__(
         self,
-        shown: RunFolder | Path,
+        shown: Shown,
         *,
         poll_seconds: float | None = None,
         clock: Callable[[], float] = time.time,
@@ -56,7 +61,7 @@ class EosApp(App[str]):
         """Prepare; files are first read once the screen stands.
 
         Args:
-            shown: A run, or the folder of the runs to list.
+            shown: A run, several to compare, or the folder of the runs to list.
             poll_seconds: Time between two looks at its files, the screen's own where None; 0 leaves the looking to `poll_now`.
             clock: Seconds since the epoch.
             display: How it is drawn.
@@ -70,14 +75,14 @@ class EosApp(App[str]):
         self._poll_seconds = poll_seconds
         self._clock = clock
         self._appearance = display
-        self._first: RunScreen | HomeScreen = self._run_screen(shown) if isinstance(shown, RunFolder) else self._home_screen(shown)
+        self._first = self._screen_of(shown)
 
     @property
     def snapshot(self) -> RunSnapshot | None:
         """The run as it is shown; None before it was first read, and where none is."""
         return self.screen.snapshot if isinstance(self.screen, RunScreen) else None
 
-    def get_default_screen(self) -> RunScreen | HomeScreen:
+    def get_default_screen(self) -> RunScreen | CompareScreen | HomeScreen:
         """What was asked for, from the first frame on."""
         return self._first
 
@@ -93,7 +98,7 @@ class EosApp(App[str]):
 
     def poll_now(self) -> None:
         """Look once, at once, at the files of what is shown."""
-        if isinstance(self.screen, RunScreen | HomeScreen):
+        if isinstance(self.screen, RunScreen | CompareScreen | HomeScreen):
             self.screen.poll_now()
 
     def read_whole(self) -> None:
@@ -102,7 +107,7 @@ class EosApp(App[str]):
         Raises:
             LogError: If the log of the run is not one.
         """
-        if isinstance(self.screen, RunScreen):
+        if isinstance(self.screen, RunScreen | CompareScreen):
             self.screen.read_whole()
         else:
             self.poll_now()
@@ -110,6 +115,10 @@ class EosApp(App[str]):
     def on_opened(self, message: Opened) -> None:
         """Show a run of the list, over it."""
         self.push_screen(self._run_screen(message.folder))
+
+    def on_compared(self, message: Compared) -> None:
+        """Show some runs of the list beside each other, over it."""
+        self.push_screen(self._compare_screen(message.folders))
 
     def leave_soon(self) -> None:
         """Leave; for signal handlers, which run between any two instructions and do not wake the loop by themselves."""
@@ -132,20 +141,29 @@ class EosApp(App[str]):
         """Leave; runs go on."""
         self.action_leave()
 
+    def _screen_of(self, shown: Shown) -> RunScreen | CompareScreen | HomeScreen:
+        if isinstance(shown, RunFolder):
+            return self._run_screen(shown)
+        return self._home_screen(shown) if isinstance(shown, Path) else self._compare_screen(shown)
+
     def _run_screen(self, folder: RunFolder) -> RunScreen:
         seconds = run.POLL_SECONDS if self._poll_seconds is None else self._poll_seconds
         return RunScreen(folder, run=reference(folder), poll_seconds=seconds, clock=self._clock, ascii_only=self._appearance.ascii)
+
+    def _compare_screen(self, folders: Sequence[RunFolder]) -> CompareScreen:
+        seconds = compare.POLL_SECONDS if self._poll_seconds is None else self._poll_seconds
+        return CompareScreen(folders, poll_seconds=seconds, clock=self._clock, ascii_only=self._appearance.ascii)
 
     def _home_screen(self, runs: Path) -> HomeScreen:
         seconds = home.POLL_SECONDS if self._poll_seconds is None else self._poll_seconds
         return HomeScreen(runs, poll_seconds=seconds, clock=self._clock, ascii_only=self._appearance.ascii)
 
 
-def watch(shown: RunFolder | Path, *, display: Display | None = None) -> str | None:
-    """Show the run, or the runs of a folder, until the user leaves, or until SIGTERM, SIGHUP or SIGINT.
+def watch(shown: Shown, *, display: Display | None = None) -> str | None:
+    """Show the run, several, or the runs of a folder, until the user leaves, or until SIGTERM, SIGHUP or SIGINT.
 
     Args:
-        shown: The run, or the folder.
+        shown: The run, the runs, or the folder.
         display: How; where None, as the terminal can.
 
     Returns:
@@ -158,11 +176,11 @@ def watch(shown: RunFolder | Path, *, display: Display | None = None) -> str | N
         return app.run(mouse=display.mouse)
 
 
-def once(shown: RunFolder | Path, *, width: int, height: int, display: Display | None = None) -> str:
-    """The screen of a run, or of the runs of a folder, as it is now, as text: rows without the blanks at their right.
+def once(shown: Shown, *, width: int, height: int, display: Display | None = None) -> str:
+    """The screen of a run, of several, or of the runs of a folder, as it is now, as text: rows without the blanks at their right.
 
     Args:
-        shown: The run, or the folder.
+        shown: The run, the runs, or the folder.
         width: Cells across.
         height: Rows.
         display: How it is drawn.

@@ -86,13 +86,13 @@ STROKES = (
 RUN_STROKES = (
     *STROKES,
     Stroke("series-5", Dash(12, 6, (8,)), " ***"),
-    Stroke("series-6", Dash(12, 2), " ###"),
+    Stroke("series-6", Dash(8, 2), " ###"),
     Stroke("series-7", Dash(6, 1), " %%%"),
-    Stroke("series-8", Dash(16, 6, (8, 12)), " @@@"),
+    Stroke("series-8", Dash(12, 4, (6, 10)), " @@@"),
 )
 """Of the runs in one chart."""
 RUN_TAGS = "123456789abcdefghijklmnopqrstuvwxyz"
-"""A character for each of them, which stands at its line's end."""
+"""A character for each of them, which stands at its line's end: no more are compared at once."""
 REFERENCE = Stroke("reference", Dash(1, 1), " --|")
 """One dot column a cell: dotted in braille."""
 CURSOR = Stroke("cursor", Dash(1, 1), " |||")

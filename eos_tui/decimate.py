@@ -194,11 +194,13 @@ class Trace:
         if begin == behind:
             return None
         minima = self._minima[begin:behind]
+        smallest, largest = min(minima), max(self._maxima[begin:behind])
+        if smallest > 0.0:
+            return Extent(smallest, largest, smallest)
         positive = min(
             (value for value in chain(minima, self._firsts[begin:behind], self._lasts[begin:behind]) if value > 0.0), default=None
         )
-        largest = max(self._maxima[begin:behind])
-        return Extent(min(minima), largest, largest if positive is None and largest > 0.0 else positive)
+        return Extent(smallest, largest, largest if positive is None and largest > 0.0 else positive)
 
     def is_coarse(self, low: float, high: float) -> bool:
         """Whether the points between two places would show more if they had the buckets of the whole."""

@@ -1,4 +1,4 @@
-"""Short names that tell several runs apart, for legends. Used by the plots."""
+"""Short names that tell several runs apart, for legends. Used by the plots and by what compares runs."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any

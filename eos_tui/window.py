@@ -90,7 +90,7 @@ class Window:
         return low, high if high > low else low + 1.0
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=64)
 def _edges(window: Window, count: int) -> Sequence[float]:
     """Kept, as all panels of a run, and all series of a panel, have the same."""
     axis, clock = window.ends, window.clock

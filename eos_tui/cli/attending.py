@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any, Self, TypeAlias
@@ -77,16 +78,16 @@ def watch(folder: RunFolder, *, plain: bool) -> None:
     raise typer.Exit(_follow_other(folder) if plain or not is_terminal() else _live(folder))
 
 
-def watch_all(runs: Path) -> None:
-    """Show the runs of a folder until the user leaves."""
+def show_live(shown: Sequence[RunFolder] | Path) -> None:
+    """Show several runs, or those of a folder, until the user leaves."""
     from eos_tui.app import watch as watch_live
 
-    if farewell := watch_live(runs):
+    if farewell := watch_live(shown):
         say(farewell)
 
 
-def print_screen(shown: RunFolder | Path) -> None:
-    """Print the screen of a run, or of the runs of a folder, as large as the terminal; COLUMNS and LINES give another size."""
+def print_screen(shown: RunFolder | Sequence[RunFolder] | Path) -> None:
+    """Print the screen of a run, of several, or of the runs of a folder, as large as the terminal; COLUMNS and LINES give another size."""
     from eos_tui import app
     from eos_tui.display import Display
 

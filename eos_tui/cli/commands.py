@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from eos_tui import __version__
-from eos_tui.cli import comparing, files, looking, reproducing, requests, running
+from eos_tui.cli import comparing, files, looking, overlaying, reproducing, requests, running
 from eos_tui.cli.group import Group
 
 app = typer.Typer(
@@ -49,6 +49,7 @@ app.command()(requests.unpause)
 app.command()(running.resume)
 app.command()(files.export)
 app.command()(files.plot)
+app.command()(overlaying.compare)
 app.command("compare-flow")(comparing.compare_flow)
 app.command()(reproducing.reproduce)
 app.command()(looking.presets)

@@ -66,7 +66,7 @@ def watch(
         attending.print_screen(run_folder.find(place, run) if run else place)
         return
     if run is None and not plain and attending.is_terminal():
-        attending.watch_all(place)
+        attending.show_live(place)
         return
     folder = run_folder.find(place, run)
     attending.watch(folder, plain=plain)

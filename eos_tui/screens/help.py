@@ -25,9 +25,15 @@ class HelpScreen(ModalScreen[None]):
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,question_mark,q", "dismiss", "close")]
 
-    def __init__(self, bindings: Iterable[Binding]) -> None:
-        """Explain these keys, as their tooltips say."""
+    def __init__(self, bindings: Iterable[Binding], *, reading: str = READING) -> None:
+        """Explain a screen.
+
+        Args:
+            bindings: Its keys, whose tooltips say what they do.
+            reading: How to read what it shows.
+        """
         super().__init__()
+        self._reading = reading
         self._keys = [(binding.key_display or binding.key.replace(",", ", "), binding.tooltip) for binding in bindings]
 
     def compose(self) -> ComposeResult:
@@ -38,4 +44,4 @@ class HelpScreen(ModalScreen[None]):
         with VerticalScroll(classes="dialog") as box:
             box.border_title = "keys, and how to read the screen"
             yield Static(table)
-            yield Static("\n" + READING.replace("\n", " "), markup=False)
+            yield Static("\n" + self._reading.replace("\n", " "), markup=False)

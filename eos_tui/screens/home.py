@@ -11,6 +11,7 @@ from textual.message import Message
 from textual.widgets import Footer, Input, Static
 
 from eos_tui import export, filtering, launch, reproduction
+from eos_tui.charts import RUN_TAGS
 from eos_tui.export import Format
 from eos_tui.filtering import FilterError
 from eos_tui.runs import ENDED, Listed, RunsWatcher, move_to_trash
@@ -24,6 +25,8 @@ from runners import run_folder
 from runners.errors import EosError, RunFolderError
 from runners.run_folder import RunFolder, stem
 
+MOST_RUNS = len(RUN_TAGS)
+"""Of those that are compared at once: each has a character of its own."""
 RESUMABLE = frozenset({"stopped", "failed", "crashed"})
 EXPORTS = {
     "j": "JSON: one document a run",
@@ -63,6 +66,15 @@ class Exported(Message):
         self.words = words
 
 
+class Compared(Message):
+    """The user wants to see several runs beside each other."""
+
+    def __init__(self, folders: Sequence[RunFolder]) -> None:
+        """Carry their folders."""
+        super().__init__()
+        self.folders = folders
+
+
 class HomeScreen(FrugalScreen[None]):
     """The runs of a folder."""
 
@@ -76,6 +88,7 @@ class HomeScreen(FrugalScreen[None]):
         Binding("o", "sort(1)", "sort", tooltip="Sort by the next column."),
         Binding("O", "reverse", show=False, tooltip="Sort the other way round."),
         Binding("space", "select", "select", tooltip="Choose the run under the cursor; stop and delete act on all that are chosen."),
+        Binding("c", "compare", "compare", id="home.compare", tooltip="Lay the chosen runs over each other, two or more; q comes back."),
         Binding("s", "stop", "stop", tooltip="Stop, after a question; each writes a checkpoint, from which `eos resume` goes on."),
         Binding("r", "resume", "resume", tooltip="Go on with runs that were stopped, failed or crashed, from their last checkpoints."),
         Binding("R", "rename", show=False, tooltip="Call the run under the cursor otherwise, once it has ended."),
@@ -179,6 +192,16 @@ class HomeScreen(FrugalScreen[None]):
         """Show the run under the cursor."""
         if self._shown:
             self.app.post_message(Opened(self._shown[self._cursor].folder))
+
+    def action_compare(self) -> None:
+        """Show the chosen runs beside each other."""
+        chosen = self._chosen()
+        if 2 <= len(chosen) <= MOST_RUNS:
+            self.app.post_message(Compared([run.folder for run in chosen]))
+        elif len(chosen) < 2:
+            self._say("Nothing to compare: choose two runs or more with space.")
+        else:
+            self._say(f"{len(chosen)} runs are more than one screen can tell apart: choose {MOST_RUNS} or fewer.")
 
     def action_filter(self) -> None:
         """Type a filter."""

@@ -306,13 +306,10 @@ class RunScreen(FrugalScreen[None]):
         """Draw the panels; a part of a long run from what was read anew of it, once that is there."""
         if self._snapshot is None:
             return
-        span, detail, traces = self._view.span, self._detail, None
-        # Of steps that are still to come, what was read anew would soon lack the newest.
-        is_past = span is not None and (span[1] <= self._snapshot.step or self._snapshot.status in ENDED)
-        if span and is_past and _is_coarse(self._snapshot.traces, span):
-            if detail and detail.low <= span[0] and span[1] <= detail.high:
-                traces = detail.traces
-            if not (detail and traces and ((detail.low, detail.high) == span or not _is_coarse(traces, span))):
+        traces = None
+        if span := self._view.span:
+            traces, is_enough = close_up(self._snapshot, span, self._detail)
+            if not is_enough:
                 self._ask_for_detail(span)
         for view in self.query(PanelView):
             view.show(self._snapshot, self._view, traces)
@@ -373,6 +370,26 @@ class RunScreen(FrugalScreen[None]):
         room = max(1, self.size.height // 3)
         lines = [line[: max(0, self.size.width - 2)] for line in self._output[-room:]]
         return "\n".join([ending(self._snapshot, run=self._run), *lines]).strip()
+
+
+def close_up(snapshot: RunSnapshot, span: tuple[float, float], detail: DetailRead | None) -> tuple[Mapping[Key, Trace] | None, bool]:
+    """What a part of a run is drawn from in place of the whole's series, and whether that is all that can be had.
+
+    Args:
+        snapshot: The run.
+        span: The steps in sight.
+        detail: What was last read anew.
+
+    Returns:
+        None and True where the whole's series do; False where the span is to be read anew.
+    """
+    # Of steps that are still to come, what was read anew would soon lack the newest.
+    is_past = span[1] <= snapshot.step or snapshot.status in ENDED
+    if not is_past or not _is_coarse(snapshot.traces, span):
+        return None, True
+    if detail is None or not detail.low <= span[0] or not span[1] <= detail.high:
+        return None, False
+    return detail.traces, (detail.low, detail.high) == span or not _is_coarse(detail.traces, span)
 
 
 def _is_coarse(traces: Mapping[Key, Trace], span: tuple[float, float]) -> bool:

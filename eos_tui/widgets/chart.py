@@ -19,6 +19,10 @@ class Chart(CellGrid):
         "chart--series-2",
         "chart--series-3",
         "chart--series-4",
+        "chart--series-5",
+        "chart--series-6",
+        "chart--series-7",
+        "chart--series-8",
         "chart--faint",
         "chart--band",
         "chart--reference",
@@ -34,6 +38,10 @@ class Chart(CellGrid):
         & > .chart--series-2 { color: $text-success; text-style: dim; }
         & > .chart--series-3 { color: $foreground; text-style: bold; }
         & > .chart--series-4 { color: $text-error; }
+        & > .chart--series-5 { color: $text-primary; }
+        & > .chart--series-6 { color: ansi_magenta; }
+        & > .chart--series-7 { color: $text-warning; text-style: bold; }
+        & > .chart--series-8 { color: $text-success; text-style: bold; }
         & > .chart--reference { color: $text-warning; }
         & > .chart--faint { color: $foreground; text-style: dim; }
         & > .chart--band { color: $foreground; text-style: dim; }
@@ -81,6 +89,11 @@ class Chart(CellGrid):
             caption: What the x axis is.
         """
         self._draw = partial(draw_profiles, profiles, references, scale=scale, decades=decades, caption=caption)
+        self.redraw()
+
+    def show_drawn(self, drawn: Callable[..., Grid]) -> None:
+        """Draw what this function gives instead, called with `width`, `height` and `ascii_only`."""
+        self._draw = drawn
         self.redraw()
 
     def grid(self, width: int, height: int) -> Grid:

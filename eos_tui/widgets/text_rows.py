@@ -1,30 +1,31 @@
 """Rows of styled text. The run screen's header, sentences and events are pure functions that this widget draws."""
 
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from typing import Generic, TypeAlias, TypeVar
 
 from rich.cells import cell_len, set_cell_size
 from rich.style import Style
 
 from eos_tui.charts import Cell, Grid
-from eos_tui.snapshot import RunSnapshot
 from eos_tui.widgets.cells import CellGrid
 
 Part: TypeAlias = tuple[str, str]
 """Text and its Rich style, such as `bold red`; the empty style is the widget's own."""
 Row: TypeAlias = Sequence[Part]
-Draw: TypeAlias = Callable[[RunSnapshot, int, int], Sequence[Row]]
-"""What to draw of a snapshot, at most so many cells wide and rows high."""
+Shown = TypeVar("Shown")
+"""What the rows tell of, such as a snapshot."""
+Draw: TypeAlias = Callable[[Shown, int, int], Sequence[Row]]
+"""What to draw of it, at most so many cells wide and rows high."""
 IN_ASCII = str.maketrans("━╸─…·±", "=-.~-+")
 """What rows are drawn with, for terminals without Unicode."""
 
 
-class TextRows(CellGrid):
-    """Draws a function of the snapshot, each row cut at the right edge with an ellipsis."""
+class TextRows(CellGrid, Generic[Shown]):
+    """Draws a function of what it is given, each row cut at the right edge with an ellipsis."""
 
     DEFAULT_CSS = "TextRows { height: 1; }"
 
-    def __init__(self, draw: Draw, *, id: str, ascii_only: bool = False) -> None:
+    def __init__(self, draw: Draw[Shown], *, id: str, ascii_only: bool = False) -> None:
         """Draw nothing yet.
 
         Args:
@@ -36,16 +37,16 @@ class TextRows(CellGrid):
         self.id = id
         self._draw = draw
         self._ascii_only = ascii_only
-        self._snapshot: RunSnapshot | None = None
+        self._shown: Shown | None = None
 
-    def show(self, snapshot: RunSnapshot) -> None:
-        """Draw this state of the run; what looks the same is not sent again."""
-        self._snapshot = snapshot
+    def show(self, shown: Shown) -> None:
+        """Draw this state; what looks the same is not sent again."""
+        self._shown = shown
         self.redraw()
 
     def grid(self, width: int, height: int) -> Grid:
         """The rows, cell by cell."""
-        rows = self._draw(self._snapshot, width, height) if self._snapshot else []
+        rows = self._draw(self._shown, width, height) if self._shown is not None else []
         grid = [_cells(fitted(row, width), width) for row in rows[:height]]
         return [[(text.translate(IN_ASCII), style) for text, style in row] for row in grid] if self._ascii_only else grid
 

@@ -7,7 +7,19 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from eos_tui.charts import Mark, draw, draw_profiles, format_number, sparkline, text
+from eos_tui.charts import (
+    RUN_TAGS,
+    Mark,
+    Overlaid,
+    draw,
+    draw_profiles,
+    draw_runs,
+    format_number,
+    run_sample,
+    run_stroke,
+    sparkline,
+    text,
+)
 from eos_tui.decimate import Trace
 from eos_tui.ticks import tick_label, x_end, x_labels, y_axis
 from eos_tui.window import Clock, Window
@@ -693,3 +705,116 @@ def test_whatever_the_window_the_chart_has_its_shape(series, window, cursor, smo
     )
 
     assert [len(row) for row in grid] == [size[0]] * (size[1] + 1)
+
+
+def level(place: int, *, last: int = 100) -> Overlaid:
+    """A run that stays at 8 less its place."""
+    return Overlaid(RUN_TAGS[place], trace(lambda step: 8.0 - place, last), Window(0.0, 100.0), run_stroke(place))
+
+
+def overlaid(lines, levels=(), *, window: Window | None = None, **options) -> str:
+    return text(draw_runs(lines, levels, window=window or Window(0.0, 100.0), **options))
+
+
+def test_eight_runs_differ_by_their_dashes_and_each_has_its_tag_at_its_end():
+    chart = overlaid([level(k, last=100 - 8 * k) for k in range(8)], width=60, height=18)
+
+    assert chart == picture(
+        """
+    8 ┤⠉⠉⠉⠉⠉⠉⠉⠉⠉⠉⠉⠉⠉⠉⠉⠉⠉⠉⠉⠉⠉⠉⠉⠉⠉⠉⠉⠉⠉⠉⠉⠉⠉⠉⠉⠉⠉⠉⠉⠉⠉⠉⠉⠉⠉⠉⠉⠉⠉⠉⠉⠉⠉⠉⠉⠉1
+      │
+    7 ┤⠉ ⠉ ⠉ ⠉ ⠉ ⠉ ⠉ ⠉ ⠉ ⠉ ⠉ ⠉ ⠉ ⠉ ⠉ ⠉ ⠉ ⠉ ⠉ ⠉ ⠉ ⠉ ⠉ ⠉ ⠉ ⠉ ⠁2
+      │
+    6 ┤⠂⠐ ⠂⠐ ⠂⠐ ⠂⠐ ⠂⠐ ⠂⠐ ⠂⠐ ⠂⠐ ⠂⠐ ⠂⠐ ⠂⠐ ⠂⠐ ⠂⠐ ⠂⠐ ⠂⠐ ⠂⠐ 3
+      │
+    5 ┤⠒⠒⠒ ⠒⠒⠒ ⠒⠒⠒ ⠒⠒⠒ ⠒⠒⠒ ⠒⠒⠒ ⠒⠒⠒ ⠒⠒⠒ ⠒⠒⠒ ⠒⠒⠒ ⠒⠒⠒ 4
+      │
+    4 ┤⠒⠒⠒ ⠂ ⠒⠒⠒ ⠂ ⠒⠒⠒ ⠂ ⠒⠒⠒ ⠂ ⠒⠒⠒ ⠂ ⠒⠒⠒ ⠂ ⠒⠒⠒5
+      │
+    3 ┤⠤   ⠤   ⠤   ⠤   ⠤   ⠤   ⠤   ⠤   ⠤  6
+      │
+    2 ┤⠄  ⠄  ⠄  ⠄  ⠄  ⠄  ⠄  ⠄  ⠄  ⠄  7
+      │
+    1 ┤⣀⣀ ⡀ ⡀⣀⣀ ⡀ ⡀⣀⣀ ⡀ ⡀⣀⣀ ⡀ ⡀⣀⡀8
+      │
+    0 ┤
+       0         20         40          60         80        100
+    """
+    )
+
+
+def test_eight_runs_differ_in_ascii_as_well():
+    chart = overlaid([level(k) for k in range(8)], width=40, height=18, ascii_only=True)
+
+    rows = [row.split("+", 1)[1] for row in chart.split("\n")[:15:2]]
+    assert chart.isascii()
+    assert [set(row) - {" ", RUN_TAGS[k]} for k, row in enumerate(rows)] == [{glyph} for glyph in "'+xo*#%@"]
+
+
+def test_no_two_runs_have_the_same_dashes_and_the_same_colour():
+    strokes = [run_stroke(place) for place in range(len(RUN_TAGS))]
+
+    assert len({(stroke.role, stroke.dash) for stroke in strokes}) == len(strokes)
+    assert len({stroke.dash for stroke in strokes[:8]}) == len({stroke.role for stroke in strokes[:8]}) == 8
+    assert len({run_sample(place, 6) for place in range(8)}) == len({run_sample(place, 6, ascii_only=True) for place in range(8)}) == 8
+
+
+def test_runs_of_different_learning_rates_lie_on_each_other_over_lr_x_steps():
+    def of_lr(lr: float, place: int, last: int) -> Overlaid:
+        clock = Clock("lr x steps", [0.0, 100.0], [0.0, 100.0 * lr])
+        window = Window(0.0, clock.step(50.0), clock, (0.0, 50.0))
+        return Overlaid(RUN_TAGS[place], trace(lambda step: lr * step, last), window, run_stroke(place))
+
+    shared = Window(0.0, 50.0, Clock("lr x steps", (0.0, 1.0), (0.0, 1.0)))
+    chart = overlaid([of_lr(0.5, 0, 80), of_lr(0.25, 1, 120)], [("edge", 30.0)], window=shared, cursor=15.0, width=60, height=9)
+
+    assert chart == picture(
+        """
+    40 ┤                ⢐                      ⢀⣀⠤⠤⠒⠉1
+       │                ⢐                 ⣀⡠⠔⠒⠊⠁    edge = 30.0
+       │⠁⠁⠁⠁⠁⠁⠁⠁⠁⠁⠁⠁⠁⠁⠁⠁⢑⠁⠁⠁⠁⠁⠁⠁⠁⠁⠁⠁⣁⡡⠤⠓⠊⠉2⠁⠁⠁⠁⠁⠁⠁⠁⠁⠁⠁⠁⠁⠁⠁⠁⠁⠁⠁⠁⠁
+    20 ┤                ⢐     ⣀⣀⠤⠔⠚⠉⠁
+       │                ⢐⣀⠤⠔⠒⠉⠁
+       │          ⢀⣀⡤⠔⠒⠊⢙
+       │     ⢀⡠⠤⠒⠉⠉     ⢐
+     0 ┤⣠⠤⠒⠊⠉⠁          ⢐
+        0                    20     lr x steps     40
+    """
+    )
+
+
+def test_tags_of_runs_that_end_together_stand_apart():
+    chart = overlaid(
+        [Overlaid(RUN_TAGS[k], trace(lambda step: 1.0, 90), Window(0.0, 100.0), run_stroke(k)) for k in range(8)], width=50, height=5
+    )
+
+    row = next(row for row in chart.split("\n") if "1" in row and "8" in row)
+    assert {*"12345678"} <= set(row.split("┤")[-1])
+    assert not any(left in RUN_TAGS and right in RUN_TAGS for left, right in pairwise(row.split("┤")[-1]))
+
+
+def test_an_average_stands_over_the_faint_lines_of_the_runs():
+    grid = draw_runs([level(0), level(1)], window=Window(0.0, 100.0), width=40, height=8, smoothing=0.1)
+
+    assert {role for row in grid for _, role in row} >= {"series-1", "series-2"}
+
+
+def test_of_runs_without_anything_to_draw_it_is_said():
+    empty = Overlaid("1", Trace.empty(), Window(0.0, 100.0), run_stroke(0))
+    late = Overlaid("2", trace(lambda step: 1.0, 50), Window(60.0, 90.0), run_stroke(1))
+
+    assert "no data yet" in overlaid([], width=40, height=5)
+    assert "no data yet" in overlaid([empty], width=40, height=5)
+    assert "nothing in sight here" in overlaid([empty, late], width=40, height=5)
+
+
+@given(
+    values=LINES, width=st.integers(0, 70), height=st.integers(0, 12), scale=st.sampled_from(["linear", "log"]), ascii_only=st.booleans()
+)
+@settings(deadline=None, max_examples=60)
+def test_runs_of_any_numbers_fit_any_size(values, width, height, scale, ascii_only):
+    lines = [Overlaid(RUN_TAGS[k], found, Window(0.0, 16.0), run_stroke(k)) for k, (_, found) in enumerate(values)]
+
+    grid = draw_runs(lines, [("edge", 1.0)], window=Window(0.0, 16.0), width=width, height=height, scale=scale, ascii_only=ascii_only)
+
+    assert [len(row) for row in grid] == [width] * height

@@ -32,6 +32,15 @@ def test_the_columns_of_another_axis_are_equally_wide_on_it():
     assert [round(HALTING.place(edge)) for edge in edges] == list(range(0, 121, 10))
 
 
+def test_several_runs_share_an_axis_on_which_each_has_steps_of_its_own():
+    shared = Window(0, HALTING.step(60.0), HALTING, (0.0, 60.0))
+    beyond = Window(0, 3.0, Clock("time", [0, 1], [0.0, 10.0]), (0.0, 60.0))
+
+    assert shared.axis() == beyond.axis() == ((0.0, 60.0), "seconds")
+    assert beyond.share(3.0) == 0.5
+    assert beyond.step(0.5) == 3.0
+
+
 @given(
     gaps=st.lists(st.tuples(st.integers(1, 50), st.floats(0, 1e6)), min_size=1, max_size=20),
     ends=st.tuples(st.floats(0, 500), st.floats(1e-3, 500)),
