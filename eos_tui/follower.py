@@ -7,16 +7,21 @@ what it last delivered, so that a slow terminal never queues up.
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 from textual.message import Message
 
-from eos_tui.messages import DetailRead, ReadingFailed, RunAdvanced
+from eos_tui.details import Paragraph
+from eos_tui.messages import DetailRead, DrawerRead, ReadingFailed, RunAdvanced
 from eos_tui.output import last_lines
-from eos_tui.snapshot import Status
+from eos_tui.snapshot import RunSnapshot, Status
 from eos_tui.watcher import RunWatcher
 from runners.errors import LogError
 from runners.run_folder import RunFolder
+
+Source: TypeAlias = Callable[[RunSnapshot], Sequence[Paragraph]]
+"""Reads what stands beside a run's log."""
 
 
 class Follower:
@@ -37,6 +42,8 @@ class Follower:
         self.is_behind = False
         """Whether the last look left something unread."""
         self._asked: tuple[float, float] | None = None
+        self._beside: Source | None = None
+        self._read: tuple[Source, Sequence[Paragraph]] | None = None
         self._wanted = threading.Event()
         """Set when there is something to do before the next look is due."""
         self._stopped = threading.Event()
@@ -72,6 +79,24 @@ class Follower:
         except (LogError, OSError) as error:
             return ReadingFailed(error)
 
+    def read_beside(self, source: Source | None) -> None:
+        """From now on, soon and at each look, read this too, and deliver it where it changed; None for nothing."""
+        self._beside, self._read = source, None
+        self._wanted.set()
+
+    def beside(self) -> Message | None:
+        """What is to be read beside the log; None when it has not changed."""
+        if (source := self._beside) is None:
+            return None
+        try:
+            found: Sequence[Paragraph] = tuple(source(self._watcher.snapshot))
+        except (OSError, ValueError) as error:
+            found = (("", f"This cannot be read: {error}."),)
+        if (source, found) == self._read:
+            return None
+        self._read = (source, found)
+        return DrawerRead(source, found)
+
     def look(self) -> Message | None:
         """What changed since the last look; None when nothing did."""
         try:
@@ -92,12 +117,11 @@ class Follower:
     def _follow(self, poll_seconds: float) -> None:
         while not self._stopped.is_set():
             try:
-                detail = self.detail()
-                messages = [*([detail] if detail else []), *self._looks(poll_seconds)]
+                found = [self.detail(), *self._looks(poll_seconds), self.beside()]
             except Exception as error:
                 self._deliver(ReadingFailed(error))
                 return
-            for message in messages:
+            for message in filter(None, found):
                 self._shown.clear()
                 self._deliver(message)
                 self._shown.wait()

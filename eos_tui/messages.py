@@ -1,10 +1,11 @@
 """What the thread that reads the log tells the app. Posted by `follower`, handled by `app`; whole values only, no shared state."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from textual.message import Message
 
 from eos_tui.decimate import Trace
+from eos_tui.details import Paragraph
 from eos_tui.series import Key
 from eos_tui.snapshot import RunSnapshot
 
@@ -33,6 +34,16 @@ class DetailRead(Message):
         self.low = low
         self.high = high
         self.traces = traces
+
+
+class DrawerRead(Message):
+    """What the drawer shows was read, and is not what it was."""
+
+    def __init__(self, source: Callable[[RunSnapshot], Sequence[Paragraph]], paragraphs: Sequence[Paragraph]) -> None:
+        """Carry the paragraphs, and where they are from."""
+        super().__init__()
+        self.source = source
+        self.paragraphs = paragraphs
 
 
 class ReadingFailed(Message):

@@ -42,6 +42,11 @@ class RunWatcher:
         self._places: list[tuple[int, int]] = []
         """Steps, and the bytes of the log before the first record of each."""
 
+    @property
+    def snapshot(self) -> RunSnapshot:
+        """The run as far as it has been read."""
+        return self._snapshot
+
     def poll(self, *, max_bytes: int = MAX_BYTES, max_seconds: float = MAX_SECONDS) -> RunSnapshot | None:
         """The snapshot after what was written since the last call; None when nothing changed since it was given.
 

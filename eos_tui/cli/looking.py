@@ -1,6 +1,5 @@
 """The commands that list and show: runs, one run, presets, the machine."""
 
-import json
 import os
 import shutil
 import textwrap
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
 
     from eos_tui.snapshot import RunSnapshot
     from eos_tui.summary import Row
-    from runners.records import Header
     from runners.run_folder import RunFolder
 
 NOTHING = "-"
@@ -74,13 +72,15 @@ def show(run: Run, *, runs_dir: RunsDir = None, as_json: Json = False) -> None:
 def _document(folder: "RunFolder", seen: "RunSnapshot") -> dict[str, Any]:
     import msgspec
 
+    from eos_tui import details
+
     return {
         "run": folder.name,
         "path": str(folder.path.resolve()),
         "status": seen.status,
         "step": seen.step,
         "steps": seen.steps,
-        "spec": _spec(folder, seen),
+        "spec": details.spec(folder, seen),
         "header": msgspec.to_builtins(seen.header),
         "last": {kind: msgspec.to_builtins(record) for kind, record in seen.last.items() if kind not in ("header", "event", "end")},
         "end": msgspec.to_builtins(seen.end),
@@ -90,39 +90,18 @@ def _document(folder: "RunFolder", seen: "RunSnapshot") -> dict[str, Any]:
 
 def _paragraphs(folder: "RunFolder", seen: "RunSnapshot") -> "Iterator[tuple[str, str]]":
     """Titles and texts; a text without a title belongs to the title before it."""
-    from eos_tui import plain
+    from eos_tui import details, plain
 
     yield "run", folder.name
-    yield "folder", str(folder.path.resolve())
     yield "status", plain.end_text(seen.end) if seen.end else seen.status
     yield "step", f"{seen.step:,} of {seen.steps:,}" if seen.steps else f"{seen.step:,}"
     panels = seen.header.panels if seen.header else ()
     yield from zip_longest(("numbers",), plain.numbers(panels, seen.last).values() or ["none yet"], fillvalue="")
-    if seen.header:
-        yield from _header(seen.header)
-    for table, keys in _spec(folder, seen).items():
-        given = (f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in keys.items() if value is not None)
-        yield f"[{table}]", ", ".join(given)
+    yield from details.origin(seen)
+    yield from details.tables(folder, seen)
+    yield from details.files(folder)
+    yield "again", details.again(folder.path)
     yield "next", _next(folder, seen)
-
-
-def _header(header: "Header") -> "Iterator[tuple[str, str]]":
-    yield "began", f"{header.created} on {header.host}, {header.device}, process {header.pid}"
-    if header.data:
-        yield "data", f"{header.data.name} from {header.data.source}: {header.data.num_train:,} to train, {header.data.num_test:,} to test"
-        yield "", f"standardization: {header.data.standardization}"
-    yield "model", f"{header.num_params:,} parameters, {header.precision}"
-    if header.loss_convention:
-        yield "loss", header.loss_convention
-    yield "versions", ", ".join(f"{name} {version}" for name, version in header.versions.items())
-    if header.git:
-        yield "git", f"{header.git.commit}{', with changes' if header.git.dirty else ''}"
-
-
-def _spec(folder: "RunFolder", seen: "RunSnapshot") -> dict[str, Any]:
-    """The resolved spec's tables."""
-    spec = seen.header.spec if seen.header else json.loads(folder.spec.read_bytes())
-    return {name: table for name, table in spec.items() if isinstance(table, dict)}
 
 
 def _next(folder: "RunFolder", seen: "RunSnapshot") -> str:

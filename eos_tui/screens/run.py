@@ -4,22 +4,25 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import ClassVar, Literal
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Container, VerticalScroll
+from textual.containers import Container, Horizontal, VerticalScroll
+from textual.widget import Widget
 from textual.widgets import Footer, Static
 
-from eos_tui import clocks
+from eos_tui import clocks, details
 from eos_tui.decimate import Trace
-from eos_tui.follower import Follower
-from eos_tui.messages import DetailRead, ReadingFailed, RunAdvanced
+from eos_tui.follower import Follower, Source
+from eos_tui.messages import DetailRead, DrawerRead, ReadingFailed, RunAdvanced
 from eos_tui.screens.confirm import ConfirmScreen
 from eos_tui.screens.help import HelpScreen
 from eos_tui.series import Key
 from eos_tui.snapshot import RunSnapshot, Status
 from eos_tui.view import PAN, SMOOTHINGS, ZOOM, View, extents
+from eos_tui.widgets.drawer import Drawer
 from eos_tui.widgets.event_line import edge_rows, event_rows, panel_rows
 from eos_tui.widgets.frugal import FrugalScreen
 from eos_tui.widgets.panel import PanelView
@@ -39,6 +42,10 @@ POLL_SECONDS = 0.5
 """Time between two looks at a run's files."""
 WIDE = 100
 """Columns from which two panels stand side by side."""
+BESIDE = 140
+"""Columns from which the drawer stands beside the panels; it takes their place on a narrower screen."""
+DRAWER_CELLS = 60
+"""Columns of a drawer that stands beside the panels."""
 MIN_PANEL_ROWS = 5
 """Below this a chart says nothing; the panels are scrolled instead."""
 
@@ -80,7 +87,15 @@ class RunScreen(FrugalScreen[None]):
         Binding("m", "smooth", show=False, tooltip="A moving average over faint series; again for a longer one, then none."),
         Binding("tab", "app.focus_next", show=False, tooltip="The next panel."),
         Binding("enter", "zoom_panel", "panel", tooltip="The panel with the focus, else the first, on the whole screen; again for all."),
-        Binding("escape", "back", show=False, tooltip="All panels again; else no cursor; else all steps."),
+        Binding(
+            "i",
+            "drawer('details')",
+            "details",
+            id="run.details",
+            tooltip="The run's spec, machine, files, what measuring cost; again to close.",
+        ),
+        Binding("t", "drawer('output')", show=False, id="run.output", tooltip="The last lines that its process printed; again to close."),
+        Binding("escape", "back", show=False, tooltip="Close details or output; else all panels again; else no cursor; else all steps."),
         Binding("question_mark", "help", "help", key_display="?", tooltip="This page."),
     ]
 
@@ -120,14 +135,25 @@ class RunScreen(FrugalScreen[None]):
         self._detail: DetailRead | None = None
         self._detail_asked: tuple[float, float] | None = None
         self._alone: PanelView | None = None
+        self._drawer = Drawer(id="drawer", ascii_only=ascii_only)
+        self._sources: dict[str, tuple[str, Source]] = {
+            "details": (f"details of {folder.name}", partial(details.paragraphs, folder)),
+            "output": (f"end of {folder.output.name}", lambda _: details.printed(folder)),
+        }
+        self._source: Source | None = None
+        """What the drawer shows; None while it is closed."""
+        self._focused: Widget | None = None
+        """What had the focus before the drawer."""
 
     def compose(self) -> ComposeResult:
         """From the top down."""
         yield TextRows(header_rows, id="header", ascii_only=self._ascii_only)
         yield TextRows(edge_rows, id="edges", ascii_only=self._ascii_only)
         yield self._message
-        with Body(id="body"):
-            yield self._panels
+        with Horizontal(id="middle"):
+            with Body(id="body"):
+                yield self._panels
+            yield self._drawer
         yield self._lines
         yield TextRows(event_rows, id="events", ascii_only=self._ascii_only)
         yield Footer(show_command_palette=False, compact=True)
@@ -153,7 +179,7 @@ class RunScreen(FrugalScreen[None]):
 
     def poll_now(self) -> None:
         """Look at the run's files once, at once, and post what changed."""
-        if message := self._follower.look():
+        for message in filter(None, (self._follower.look(), self._follower.beside())):
             self.post_message(message)
 
     def read_whole(self) -> None:
@@ -179,6 +205,12 @@ class RunScreen(FrugalScreen[None]):
         """Draw what was read anew of the steps in sight."""
         self._detail = message
         self._show_panels()
+        self._follower.shown()
+
+    def on_drawer_read(self, message: DrawerRead) -> None:
+        """Show what was read for the drawer, if it is still that which it shows."""
+        if message.source is self._source:
+            self._drawer.show(message.paragraphs)
         self._follower.shown()
 
     def on_reading_failed(self, message: ReadingFailed) -> None:
@@ -214,8 +246,8 @@ class RunScreen(FrugalScreen[None]):
         self._show_notice()
 
     def on_resize(self) -> None:
-        """Fit panels and notice to the new size."""
-        self._fit_panels()
+        """Fit panels, drawer and notice to the new size."""
+        self._fit_drawer()
         self._show_notice()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002 - Textual's signature
@@ -283,9 +315,25 @@ class RunScreen(FrugalScreen[None]):
         focused = next((view for view in views if view.has_focus), views[0] if views else None)
         self._show_alone(None if self._alone else focused)
 
+    def action_drawer(self, name: str) -> None:
+        """Open the drawer with this, or close it if it shows that."""
+        title, source = self._sources[name]
+        if self._source is source:
+            self._close_drawer()
+            return
+        if self._source is None:
+            self._focused = self.focused
+        self._source = source
+        self._fit_drawer()
+        self._drawer.open(title, at_end=name == "output")
+        self._drawer.focus()
+        self._follower.read_beside(source)
+
     def action_back(self) -> None:
-        """Undo the last of: one panel alone, a cursor, a window."""
-        if self._alone:
+        """Undo the last of: an open drawer, one panel alone, a cursor, a window."""
+        if self._source:
+            self._close_drawer()
+        elif self._alone:
             self._show_alone(None)
         elif self._view.cursor is not None:
             self._look(lambda view, _: replace(view, cursor=None))
@@ -326,6 +374,23 @@ class RunScreen(FrugalScreen[None]):
         self._panels.set_class(panel is not None, "alone")
         self._fit_panels()
 
+    def _close_drawer(self) -> None:
+        self._source = None
+        self._follower.read_beside(None)
+        self._fit_drawer()
+        self.set_focus(self._focused)
+
+    def _fit_drawer(self) -> None:
+        """Put the drawer beside the panels or in their place, and the panels into what is left."""
+        self.set_class(self._source is not None, "-open")
+        self.set_class(self._is_beside, "-beside")
+        self._drawer.styles.width = DRAWER_CELLS if self._is_beside else "1fr"
+        self._fit_panels()
+
+    @property
+    def _is_beside(self) -> bool:
+        return self._source is not None and self.size.width >= BESIDE
+
     def _ask(self, request: Literal["stop", "pause", "unpause"]) -> None:
         if self._snapshot is None or self._snapshot.status in ENDED:
             return
@@ -351,7 +416,9 @@ class RunScreen(FrugalScreen[None]):
 
     def _fit_panels(self) -> None:
         count = sum(view.display for view in self.query(PanelView))
-        rows = math.ceil(count / 2) if self.size.width >= WIDE else count
+        width = self.size.width - DRAWER_CELLS * self._is_beside
+        self._panels.set_class(width >= WIDE, "two")
+        rows = math.ceil(count / 2) if width >= WIDE else count
         self._panels.styles.min_height = rows * MIN_PANEL_ROWS
 
     def _show_notice(self) -> None:

@@ -16,7 +16,7 @@ Shown = TypeVar("Shown")
 """What the rows tell of, such as a snapshot."""
 Draw: TypeAlias = Callable[[Shown, int, int], Sequence[Row]]
 """What to draw of it, at most so many cells wide and rows high."""
-IN_ASCII = str.maketrans("━╸─…·±", "=-.~-+")
+IN_ASCII = str.maketrans("━╸─…·±│╭╮╰╯", "=-.~-+|++++")
 """What rows are drawn with, for terminals without Unicode."""
 
 
@@ -47,7 +47,7 @@ class TextRows(CellGrid, Generic[Shown]):
     def grid(self, width: int, height: int) -> Grid:
         """The rows, cell by cell."""
         rows = self._draw(self._shown, width, height) if self._shown is not None else []
-        grid = [_cells(fitted(row, width), width) for row in rows[:height]]
+        grid = [cells(fitted(row, width), width) for row in rows[:height]]
         return [[(text.translate(IN_ASCII), style) for text, style in row] for row in grid] if self._ascii_only else grid
 
     def _style(self, role: str) -> Style:
@@ -73,11 +73,11 @@ def fitted(row: Row, width: int) -> Row:
     return kept
 
 
-def _cells(row: Row, width: int) -> list[Cell]:
-    """One entry a cell; a wide character fills the cell after it with the empty string, a character without width is left out."""
-    cells: list[Cell] = []
+def cells(row: Row, width: int) -> list[Cell]:
+    """The row, one entry a cell; a wide character fills the cell after it with the empty string, a character without width is left out."""
+    found: list[Cell] = []
     for text, style in row:
         for character in text:
             size = cell_len(character)
-            cells += [(character, style), ("", style)][:size]
-    return cells + [(" ", "")] * (width - len(cells))
+            found += [(character, style), ("", style)][:size]
+    return found + [(" ", "")] * (width - len(found))

@@ -1,0 +1,95 @@
+"""Further keys of the run screen: details, output."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from eos_tui.widgets.drawer import Drawer
+from tests.eos_tui.fakes import FakeRun, filled, live
+from tests.eos_tui.test_app import app_of, look, settled
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeRun]:
+    """A live run in the folder where runs are looked for."""
+    monkeypatch.setenv("EOS_RUNS", str(tmp_path))
+    for name in ("NO_COLOR", "TEXTUAL_THEME"):
+        monkeypatch.delenv(name, raising=False)
+    with live(FakeRun(tmp_path)) as alive:
+        yield alive
+
+
+async def test_details_stand_beside_the_panels_on_a_wide_screen(run):
+    async with app_of(filled(run)).run_test(size=(160, 50)) as pilot:
+        before = await look(pilot)
+        await pilot.press("i")
+        shown = await look(pilot)
+        await pilot.press("i")
+        after = await settled(pilot)
+
+    assert "details of digits-gd" in shown
+    assert "26,122 parameters, float32" in shown
+    assert "╭ loss (log) ─" in shown
+    assert after == before
+
+
+async def test_details_take_the_panels_place_on_a_narrow_screen_and_scroll(run):
+    async with app_of(filled(run)).run_test(size=(80, 20)) as pilot:
+        before = await look(pilot)
+        await pilot.press("i")
+        first = await look(pilot)
+        await pilot.press("end")
+        last = await settled(pilot)
+        await pilot.press("escape")
+        after = await settled(pilot)
+
+    assert "╭ loss" not in first
+    assert "─ 1-" in first
+    assert "running" in first
+    assert "eos run " in last
+    assert after == before
+
+
+async def test_the_output_is_shown_as_it_grows(run):
+    run.folder.output.write_text("".join(f"line {k}\n" for k in range(100)))
+    async with app_of(filled(run)).run_test(size=(100, 30)) as pilot:
+        await look(pilot)
+        await pilot.press("t")
+        first = await look(pilot)
+        with run.folder.output.open("a") as output:
+            output.write("\x1b[1mand more\x1b[0m\n")
+        second = await look(pilot)
+        await pilot.press("i")
+        third = await look(pilot)
+
+    assert "end of output.txt" in first
+    assert "line 99 " in first
+    assert "and more " in second
+    assert "details of" in third
+
+
+async def test_an_open_drawer_that_has_not_changed_sends_nothing(run):
+    async with app_of(filled(run)).run_test(size=(160, 50)) as pilot:
+        await look(pilot)
+        await pilot.press("i")
+        await look(pilot)
+        frames: list[object] = []
+        pilot.app._display = lambda *frame: frames.append(frame)
+        await look(pilot)
+
+    assert frames == []
+
+
+async def test_the_focus_goes_to_the_drawer_and_back(run):
+    async with app_of(filled(run)).run_test(size=(120, 40)) as pilot:
+        await look(pilot)
+        await pilot.press("tab", "tab")
+        before = pilot.app.focused
+        await pilot.press("t")
+        during = pilot.app.focused
+        await pilot.press("t")
+        after = pilot.app.focused
+
+    assert isinstance(during, Drawer)
+    assert after is before
