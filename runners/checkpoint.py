@@ -30,6 +30,8 @@ class Progress(Struct, frozen=True, kw_only=True):
     first_loss: float | None
     log_bytes: int
     """Length of the log when the checkpoint was taken: a resumed run continues it from there."""
+    past: tuple[str, ...] = ()
+    """Names of the edges that it was past."""
 
 
 class Checkpoints:

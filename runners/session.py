@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from runners.control import Requests, Signals
+from runners.crossings import Crossings
 from runners.log_writer import LogWriter
 from runners.records import AnyMeasurement, AnyRecord, EndRecord, EventRecord, Header
 from runners.run_folder import RunFolder
@@ -88,10 +89,13 @@ class Session:
         self._measure_seconds = 0.0
         self._checkpoints: Checkpoints | None = None
         self._saved_step: int | None = None
+        self._crossings = Crossings(())
 
     def start(self) -> None:
         """Begin at step 0 with the header."""
-        self._log.write(self._runner.header(self._folder.name))
+        header = self._runner.header(self._folder.name)
+        self._crossings = Crossings(header.panels)
+        self._log.write(header)
 
     def resume(self, checkpoints: "Checkpoints", progress: "Progress", state: Any) -> None:
         """Go on from a checkpoint; the log has been cut to where it was then."""
@@ -99,6 +103,7 @@ class Session:
         self._clock = RunClock(progress.time)
         self._measure_seconds = progress.measure_seconds
         self._checkpoints, self._saved_step = checkpoints, progress.step
+        self._crossings = Crossings(self._runner.header(self._folder.name).panels, progress.past)
         self.event("resumed", f"Resumed from the checkpoint at step {progress.step}.")
 
     def run(self) -> EndRecord:
@@ -146,6 +151,8 @@ class Session:
             if isinstance(record, AnyMeasurement):
                 self._measure_seconds += record.seconds
             self._log.write(record)
+            for event in self._crossings.crossed(record):
+                self._log.write(event)
 
     def _is_checkpoint_due(self) -> bool:
         every = self._runner.checkpoint_every
@@ -165,6 +172,7 @@ class Session:
             measure_seconds=self._measure_seconds,
             first_loss=self._runner.first_loss,
             log_bytes=self._log.sync(),
+            past=self._crossings.past,
         )
         self._checkpoints.save(progress, self._runner.state())
         self._saved_step = self._runner.step

@@ -35,7 +35,7 @@ from runners.records import SCHEMA, AnyRecord, EventRecord, Header, MetricsRecor
 from runners.run_folder import utc_now
 from runners.sampling import batch_indices
 from runners.session import Clock
-from runners.spec import EdgeBatch, EdgeRate, OptimizerTable, Train
+from runners.spec import EdgeBatch, EdgeRate, OptimizerTable, Piecewise, Train
 
 MAX_CHUNK_STEPS = 512
 """Length of the loop's output buffers."""
@@ -193,6 +193,7 @@ class DescentRunner:
         self._x, self._y = devices.copied((self._data.x, self._data.y))
         self._order_key = jax.random.key(_seed(run.order_seed, run.seed))
         self._warm_steps = spec.optimizer.warm_steps
+        self._jumps = _jumps(spec)
         with kept_programs.known_by(spec, data.description):
             self._curvature = Curvature(
                 spec,
@@ -315,10 +316,14 @@ class DescentRunner:
         return _numbers(np.asarray([self._optimizer.lr(self.step) if self._state.lr is None else self._state.lr]))[0]
 
     def _switched(self, clock: Clock) -> Iterator[AnyRecord]:
-        """An event where the warm start is over."""
+        """An event where the warm start is over, and where the learning rate jumps."""
         if self._warm_steps and self.step == self._warm_steps:
             message = f"The warm start by gradient descent is over after {self.step:,} steps."
             yield EventRecord(step=self.step, time=clock(), event="warm_start_over", message=message)
+        if self.step in self._jumps:
+            before, after = _numbers(np.asarray([self._optimizer.lr(self.step - 1), self._optimizer.lr(self.step)]))
+            message = f"The learning rate went from {before:g} to {after:g}."
+            yield EventRecord(step=self.step, time=clock(), event="lr_changed", message=message, data={"from": before, "to": after})
 
     def _preconditioner(self) -> PyTree[Array] | None:
         return self._optimizer.preconditioner(self._state.opt_state, self.step)
@@ -417,8 +422,8 @@ class DescentRunner:
     def _boundary(self) -> int:
         """The next step at which something but updates is to be done."""
         intervals = (*self._intervals, self.checkpoint_every)
-        switch = [self._warm_steps] if self.step < self._warm_steps else []
-        return min([self.steps, *switch, *(self.step - self.step % every + every for every in intervals if every)])
+        switches = [step for step in (self._warm_steps, *self._jumps) if self.step < step]
+        return min([self.steps, *switches, *(self.step - self.step % every + every for every in intervals if every)])
 
     def _judge(self, loss: float) -> None:
         """Declare the run diverged if this loss says so."""
@@ -475,6 +480,12 @@ def _standing(record: AnyRecord) -> dict[str, float]:
             return {"noise_kernel": ratio}
         case _:
             return {}
+
+
+def _jumps(spec: Descent) -> frozenset[int]:
+    """The steps at which a learning rate that is constant in pieces becomes another one."""
+    rate = spec.optimizer.lr
+    return frozenset(step + spec.optimizer.warm_steps for step in rate.boundaries) if isinstance(rate, Piecewise) else frozenset()
 
 
 def _seed(own: int | None, common: int) -> int:

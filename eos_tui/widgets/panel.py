@@ -31,6 +31,8 @@ MARKS = {
     "resumed": "r",
     "batch_size": "b",
     "warm_start_over": "w",
+    "lr_changed": "l",
+    "edge_crossed": "x",
 }
 """Letters of events along the lower edge; those of other events are an e, and of the end of a pause there is none."""
 LEFT = ("scale", "cost")

@@ -121,6 +121,22 @@ def test_an_event_marks_the_switch(whole):
     assert [(record.step, record.event) for record in of(EventRecord, found)] == [(5, "warm_start_over")]
 
 
+def test_an_event_marks_where_the_learning_rate_jumps():
+    asked = spec("normalized")
+    rate = Piecewise(values=(0.1, 0.05, 0.2), boundaries=(3, 7))
+    asked = replace(asked, optimizer=replace(asked.optimizer, lr=rate), measure=FunctionMeasure(sharpness_every=0))
+
+    found = records(kinds.build(asked))
+
+    jumps = [record for record in of(EventRecord, found) if record.event == "lr_changed"]
+    assert [(record.step, record.message) for record in jumps] == [
+        (8, "The learning rate went from 0.1 to 0.05."),
+        (12, "The learning rate went from 0.05 to 0.2."),
+    ]
+    assert [record.lr for record in of(StepRecord, found)] == [0.02] * 5 + [0.1] * 3 + [0.05] * 4 + [0.2] * 2
+    assert jumps[0].data == {"from": 0.1, "to": 0.05}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("step", [4, 6])
 def test_a_run_resumed_in_either_phase_goes_on_bit_for_bit(whole, step, tmp_path):
