@@ -93,6 +93,8 @@ RUN_STROKES = (
 """Of the runs in one chart."""
 RUN_TAGS = "123456789abcdefghijklmnopqrstuvwxyz"
 """A character for each of them, which stands at its line's end: no more are compared at once."""
+REST = (Stroke("faint", Dash(1, 1), " .':"), Stroke("faint", Dash(4, 2), " ,,,"))
+"""By turns the strokes behind the first one where there are more lines than `STROKES`: such lines are told apart by their order."""
 REFERENCE = Stroke("reference", Dash(1, 1), " --|")
 """One dot column a cell: dotted in braille."""
 CURSOR = Stroke("cursor", Dash(1, 1), " |||")
@@ -142,7 +144,7 @@ def draw(
     and counted.
 
     Args:
-        series: Up to four, told apart by dashes as well as by role.
+        series: Up to four, told apart by dashes as well as by role. Of more, which should not cross, the first stands out.
         references: Thresholds, drawn as dashed lines that follow their record; the last value is carried to the right.
         width: Cells across.
         height: Rows.
@@ -360,6 +362,11 @@ def format_number(value: float | None, *, digits: int = 3) -> str:
     return f"{value:#.{digits}g}".rstrip(".").replace(".e", "e")
 
 
+def _stroke(k: int, count: int) -> Stroke:
+    """How the line k of so many is drawn."""
+    return STROKES[k] if count <= len(STROKES) or not k else REST[(k - 1) % len(REST)]
+
+
 def _message(words: str, width: int, height: int) -> Grid:
     """The words in the middle of an empty chart."""
     line = words[:width].center(width)
@@ -545,7 +552,7 @@ class _Plot:
     def add_series(self, series: Sequence[Line], *, faint: bool = False) -> None:
         """The series' dots: those of fewer points over those of more, which would hide them; the first over its equals."""
         for k in sorted(range(len(series)), key=lambda k: (-len(series[k][1]), -k)):
-            stroke = STROKES[k % len(STROKES)]
+            stroke = _stroke(k, len(series))
             self.add_line(series[k][1], self._window, stroke._replace(role="faint") if faint else stroke)
 
     def add_line(self, trace: Trace, window: Window, stroke: Stroke) -> Sequence[dots.Span | None]:
@@ -598,10 +605,11 @@ class _Plot:
     def _legend(self, labels: Sequence[str], *, sample: int) -> list[tuple[str, Role]]:
         """Each label behind so many cells of its line."""
         parts: list[tuple[str, Role]] = []
-        for k, label in enumerate(labels):
-            stroke = STROKES[k % len(STROKES)]
+        shown = labels if len(labels) <= len(STROKES) else (labels[0], f"{labels[1]} to {labels[-1]}")
+        for k, label in enumerate(shown):
+            stroke = _stroke(k, len(labels))
             parts.append((f" {_sample(stroke, sample, self._ink)}", stroke.role))
-            parts.append((f" {label}" + " " * (k + 1 == len(labels) or sample == SAMPLE_CELLS[0]), "label"))
+            parts.append((f" {label}" + " " * (k + 1 == len(shown) or sample == SAMPLE_CELLS[0]), "label"))
         return parts
 
     def _write(self, parts: Sequence[tuple[str, Role]], places: Sequence[tuple[int, int]]) -> None:

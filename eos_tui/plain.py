@@ -197,6 +197,8 @@ def _at(group: Group, curve: Curve) -> float | UnsetType | None:
     """The curve's number in these records: None when it is not finite, UNSET when it was not measured."""
     name, _, key = curve.field.partition(".")
     value: Any = getattr(group.get(curve.record), name, UNSET)
+    if isinstance(value, tuple):
+        return UNSET  # a list is more than a line takes
     if key and isinstance(value, dict):
         return cast("float | None", value.get(key, UNSET))
     return cast("float | None", value)

@@ -9,10 +9,10 @@ from typing import Any, TypeAlias, cast, get_args, get_origin
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from runners.records import SERIES_KINDS, AnyRecord
+from runners.records import SERIES_KINDS, AnyRecord, Eigenvalue
 
 Key: TypeAlias = tuple[str, str]
-"""Record kind and field path, such as ("sharpness", "value") and ("metrics", "values.test_loss")."""
+"""Record kind and field path, such as ("sharpness", "value"), ("metrics", "values.test_loss") and ("sharpness", "values.0")."""
 Points: TypeAlias = tuple[Sequence[float | None], Sequence[float | None]]
 """Positions, never decreasing, and as many values; None for what is not finite."""
 Profile: TypeAlias = tuple[str, Points]
@@ -48,6 +48,8 @@ def points(kinds: Mapping[str, Sequence[AnyRecord]]) -> Iterator[tuple[Key, Sequ
             yield from _fields(kind, records)
             for name in _NAMED[kind]:
                 yield from _named(kind, name, records)
+            for name in _LISTED[kind]:
+                yield from _listed(kind, name, records)
 
 
 def _fields(kind: str, records: Sequence[AnyRecord]) -> Iterator[tuple[Key, list[int], list[Any]]]:
@@ -70,6 +72,14 @@ def _named(kind: str, field: str, records: Sequence[AnyRecord]) -> Iterator[tupl
         yield (kind, f"{field}.{name}"), [step for step, _ in measured], [value for _, value in measured]
 
 
+def _listed(kind: str, field: str, records: Sequence[AnyRecord]) -> Iterator[tuple[Key, list[int], list[float | None]]]:
+    """The numbers of a field that holds a list, by their place in it."""
+    lists = [(record.step, cast(tuple[float | None, ...], found)) for record in records if (found := getattr(record, field)) is not UNSET]
+    for place in range(max((len(found) for _, found in lists), default=0)):
+        measured = [(step, found[place]) for step, found in lists if place < len(found)]
+        yield (kind, f"{field}.{place}"), [step for step, _ in measured], [value for _, value in measured]
+
+
 def _numeric_fields(record: type[AnyRecord]) -> tuple[str, ...]:
     """The fields of a record kind that hold one number, and are not its place."""
     names = []
@@ -86,4 +96,6 @@ def _dictionaries(record: type[AnyRecord]) -> tuple[str, ...]:
 
 
 _NAMED = {kind_of(record): _dictionaries(record) for record in get_args(AnyRecord)}
+_LISTED = {kind_of(record): ("values",) if issubclass(record, Eigenvalue) else () for record in get_args(AnyRecord)}
+"""Of the lists those that are lines over the step. Others are curves over something else, or errors."""
 _NUMERIC = {kind_of(record): _numeric_fields(record) for record in get_args(AnyRecord)}

@@ -11,7 +11,7 @@ from runners.records import Curve, Edge, Panel
 from runners.spec import EdgeBatch, EmaMomentum, HeavyBall, Nesterov, NormalizedGd, Sgd
 
 MOST_LINES = 4
-"""Lines that one panel can tell apart."""
+"""Lines that one panel can tell apart where they cross."""
 
 
 def train_panels(
@@ -38,6 +38,8 @@ def train_panels(
         held = sharpness(formula, preconditioned=preconditioned, in_pairs=in_pairs)
         ratio = held.ratio and replace(held.ratio, label="of its threshold")
         panels.append(replace(held, ratio=ratio) if spec.optimizer.warm_steps else held)
+        if spec.measure.top_k > 1:
+            panels.append(_eigenvalues(None if preconditioned else formula, top_k=spec.measure.top_k))
     if spec.measure.ntk_every:
         has_noise_kernel = minibatch and noise_kernel.is_known(spec.optimizer, weight_decay=spec.objective.weight_decay)
         panels.append(ntk(has_noise_kernel=has_noise_kernel, preconditioned=preconditioned and has_noise_kernel, per_output=per_output))
@@ -161,6 +163,16 @@ def sharpness(formula: str | None, *, preconditioned: bool = False, in_pairs: bo
         ratio=Curve(record="sharpness", field="ratio", label=f"of {formula}") if formula else None,
         notes=(Curve(record="sharpness", field="value", label="raw"),) if preconditioned else (),
         edge=_edge("deterministic", "sharpness", "ratio", moved_by="lr") if formula and not in_pairs else None,
+    )
+
+
+def _eigenvalues(formula: str | None, *, top_k: int) -> Panel:
+    """The Hessian's largest eigenvalues, the sharpness first; no two of the lines cross."""
+    labels = ("largest", "2nd", "3rd", *(f"{rank}th" for rank in range(4, top_k + 1)))[:top_k]
+    return Panel(
+        title=f"top {top_k} eigenvalues",
+        series=tuple(Curve(record="sharpness", field=f"values.{index}", label=label) for index, label in enumerate(labels)),
+        references=(Curve(record="sharpness", field="threshold", label=formula),) if formula else (),
     )
 
 

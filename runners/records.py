@@ -26,7 +26,7 @@ class Record(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="k
 
 
 class Curve(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A field of a record kind, to be drawn or read out. `field` may be a path: `values.test_loss`."""
+    """A field of a record kind, to be drawn or read out. `field` may be a path: `values.test_loss`, `values.0` into a list."""
 
     record: str
     field: str

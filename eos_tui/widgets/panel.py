@@ -15,7 +15,7 @@ from eos_tui.ticks import Scale
 from eos_tui.view import View
 from eos_tui.widgets.cells import CellGrid
 from eos_tui.widgets.chart import Chart
-from runners.records import Curve, Panel
+from runners.records import Curve, EventRecord, Panel
 
 SPARK_CELLS = 8
 """Cells of the ratio's sparkline."""
@@ -157,6 +157,12 @@ def _spark(ratio: Trace, *, ascii_only: bool) -> str:
     return sparkline([column.last for column in columns if column], SPARK_CELLS, low=0.0, high=1.0, ascii_only=ascii_only)
 
 
+def _marks(events: Sequence[EventRecord]) -> list[Mark]:
+    """The events' letters; checkpoints first, as of several in a cell the last is drawn."""
+    seen = [event for event in events if event.event != "unpaused"]
+    return [Mark(event.step, MARKS.get(event.event, "e"), "mark") for event in sorted(seen, key=lambda event: event.event != "checkpoint")]
+
+
 class PanelTitle(CellGrid):
     """The upper edge of a panel's frame."""
 
@@ -261,7 +267,7 @@ class PanelView(Vertical, can_focus=True):
             scale=self._scale,
             window=window,
             cursor=view.cursor,
-            marks=[Mark(event.step, MARKS.get(event.event, "e"), "mark") for event in snapshot.events if event.event != "unpaused"],
+            marks=_marks(snapshot.events),
             bands=[source.trace(panel.error)] if panel.error else [],
             smoothing=view.smoothing,
         )

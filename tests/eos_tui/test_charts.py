@@ -818,3 +818,25 @@ def test_runs_of_any_numbers_fit_any_size(values, width, height, scale, ascii_on
     grid = draw_runs(lines, [("edge", 1.0)], window=Window(0.0, 16.0), width=width, height=height, scale=scale, ascii_only=ascii_only)
 
     assert [len(row) for row in grid] == [width] * height
+
+
+def test_of_more_than_four_lines_the_first_stands_out_and_the_others_are_told_apart_by_their_order():
+    lines = [
+        (name, trace(lambda step, k=k: (6 - k) * step / 100, 80, 10)) for k, name in enumerate(("largest", "2nd", "3rd", "4th", "5th"))
+    ]
+
+    chart = draw(lines, [THRESHOLD], width=50, height=12, x_max=100)
+
+    roles = [{role for _, role in row if role} for row in chart[3:]]
+    assert "⠒⠒⠒ largest  ⠒⠒⠒ 2nd to 5th" in text(chart)
+    assert {role for row in chart for _, role in row if role.startswith("series")} == {"series-1"}
+    assert roles[0] == {"axis"}
+    assert {"series-1", "faint"} <= roles[4]
+
+
+def test_four_lines_or_fewer_keep_their_strokes():
+    lines = [(name, trace(lambda step, k=k: (6 - k) * step / 100, 80, 10)) for k, name in enumerate("abcd")]
+
+    chart = draw(lines, width=50, height=12, x_max=100)
+
+    assert {role for row in chart for _, role in row if role.startswith(("series", "faint"))} == {f"series-{k}" for k in range(1, 5)}

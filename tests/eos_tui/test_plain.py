@@ -40,6 +40,16 @@ def test_a_density_takes_more_than_a_line_which_says_that_it_was_measured(run: F
     assert lines_of(run) == ["step 120   loss 0.04120  Hessian spectral density measured  smoothing width 0.2500"]
 
 
+def test_a_list_of_eigenvalues_takes_more_than_a_line(run: FakeRun) -> None:
+    series = tuple(Curve(record="sharpness", field=f"values.{k}", label=f"{k}") for k in range(2))
+    run.header(panels=(LOSS, Panel(title="top 2 eigenvalues", series=series)))
+    run.sharpness(120, 2.5, values=(2.5, 2.0))
+    run.step(120, loss=0.0412)
+    run.step(121)
+
+    assert lines_of(run) == ["step 120   loss 0.04120"]
+
+
 def test_steps_without_a_measurement_make_no_line(run: FakeRun) -> None:
     run.header()
     for step in range(20):

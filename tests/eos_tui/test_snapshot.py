@@ -112,6 +112,21 @@ def test_every_number_of_a_series_has_a_trace() -> None:
     assert {kind for kind, _ in traces} == {"step", "sharpness", "ntk", "metrics"}
 
 
+def test_the_eigenvalues_of_a_list_have_a_trace_each(tmp_path: Path) -> None:
+    run = FakeRun(tmp_path)
+    run.header()
+    run.sharpness(0, 3.0, values=(3.0, 2.0), errors=(0.1, 0.2))
+    run.sharpness(10, 4.0)
+    run.sharpness(20, 5.0, values=(5.0, None, 1.0))
+
+    snapshot = RunWatcher(run.folder).catch_up()
+
+    assert points(snapshot, "sharpness", "values.0") == [(0, 3.0), (20, 5.0)]
+    assert points(snapshot, "sharpness", "values.1") == [(0, 2.0)]
+    assert points(snapshot, "sharpness", "values.2") == [(20, 1.0)]
+    assert not {key for key in snapshot.traces if key[1].startswith("errors")}
+
+
 def test_numbers_by_name_have_a_trace_each() -> None:
     layers = [
         LayersRecord(

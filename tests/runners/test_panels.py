@@ -91,3 +91,20 @@ def test_pairs_of_steps_are_shown_by_their_harmonic_mean_against_two_and_no_plai
     assert [curve.field for curve in pairs.series] == ["harmonic_mean", "effective_harmonic_mean"]
     assert [curve.field for curve in pairs.references] == ["threshold"]
     assert {curve.field for curve in (*pairs.series, *pairs.references, *pairs.notes)} <= {*StablenessRecord.__struct_fields__}
+
+
+def test_the_top_eigenvalues_are_lines_against_the_edge_where_more_than_one_is_asked_for():
+    def titles(spec: Train, *, preconditioned: bool = False) -> dict[str, Panel]:
+        panels = train_panels(
+            spec, formula="2/lr", preconditioned=preconditioned, per_output=False, has_test=False, layers=[], num_params=9
+        )
+        return {panel.title: panel for panel in panels}
+
+    several = Train(measure=Measure(top_k=12))
+    panel = titles(several)["top 12 eigenvalues"]
+
+    assert [curve.field for curve in panel.series] == [f"values.{index}" for index in range(12)]
+    assert [curve.label for curve in panel.series][:4] == ["largest", "2nd", "3rd", "4th"]
+    assert [(curve.field, curve.label) for curve in panel.references] == [("threshold", "2/lr")]
+    assert titles(several, preconditioned=True)["top 12 eigenvalues"].references == ()
+    assert not any("eigenvalues" in title for title in titles(Train()))
