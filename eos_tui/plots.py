@@ -43,6 +43,8 @@ OTHER_DASHES: tuple[Dash, ...] = ((0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))
 """Of the series beside a panel's first, where colours tell runs apart."""
 REFERENCE_DASH: Dash = (0, (4, 2))
 GREY = "0.35"
+MAX_LABELS = 4
+"""Series of a panel that each have their own line in its legend."""
 IN_SIGHT = 4.0
 """An axis reaches to references up to so many times the largest value; a farther one does not press the series flat."""
 FEW_POINTS = 40
@@ -237,16 +239,23 @@ def _share_steps(all_axes: Sequence["Axes"]) -> None:
 
 def _lines(shown: Sequence[tuple[_Run, Panel, int]], *, several: bool) -> Iterator[_Line]:
     """A panel's lines of all runs. Colours tell the runs apart and dashes the series or, where there is one run, colours do."""
-    others = list(dict.fromkeys(curve.label for _, panel, _ in shown for curve in panel.series[1:]))
+    others = list(dict.fromkeys(_label(panel, rank) for _, panel, _ in shown for rank in range(1, len(panel.series))))
     for run, panel, number in shown:
         colour = COLOURS[number % len(COLOURS)]
         for rank, curve in enumerate(panel.series):
-            own = colour if several else COLOURS[rank % len(COLOURS)]
-            dash = OTHER_DASHES[others.index(curve.label) % len(OTHER_DASHES)] if several and rank else "-"
+            label = _label(panel, rank)
+            own = colour if several else GREY if rank and label != curve.label else COLOURS[rank % len(COLOURS)]
+            dash = OTHER_DASHES[others.index(label) % len(OTHER_DASHES)] if several and rank else "-"
             error = run.of(panel.error) if panel.error and not rank else None
-            yield _Line(curve.label, run.of(curve), own, dash=dash, order=10 - rank, error=error)
+            yield _Line(label, run.of(curve), own, dash=dash, order=10 - rank, error=error)
         for curve in panel.references:
             yield _Line(curve.label, run.of(curve), colour, dash=REFERENCE_DASH, order=1, is_reference=True)
+
+
+def _label(panel: Panel, rank: int) -> str:
+    """A series' label; of more than a legend has room for one for all but the first, which their order tells apart."""
+    series = panel.series
+    return f"{series[1].label} to {series[-1].label}" if rank and len(series) > MAX_LABELS else series[rank].label
 
 
 def _profiles(shown: Sequence[tuple[_Run, Panel, int]], *, several: bool) -> Iterator[_Line]:

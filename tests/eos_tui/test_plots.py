@@ -113,6 +113,20 @@ def test_a_threshold_is_dashed_in_the_colour_of_its_series(tmp_path: Path, drawn
     assert [text.get_text() for text in drawn[0].axes[1].get_legend().get_texts()] == ["sharpness", "38/lr"]
 
 
+def test_of_many_series_the_first_has_the_colour_and_the_others_one_line_of_the_legend(tmp_path: Path, drawn: list[Figure]) -> None:
+    series = tuple(Curve(record="sharpness", field=f"values.{rank}", label=f"{rank + 1}th") for rank in range(6))
+    run = FakeRun(tmp_path)
+    run.header(panels=(Panel(title="top", series=series),))
+    for step in (0, 10):
+        run.sharpness(step, 6.0, values=tuple(6.0 - rank for rank in range(6)))
+
+    plot([run.folder], tmp_path / "figure.png")
+
+    axes = drawn[0].axes[0]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["1th", "2th to 6th"]
+    assert [line.get_color() for line in axes.lines] == [plots.COLOURS[0], *[plots.GREY] * 5]
+
+
 def test_every_number_of_a_short_log_is_drawn_and_what_is_not_finite_breaks_the_line(tmp_path: Path, drawn: list[Figure]) -> None:
     plot([make_run(tmp_path, [header(panels=(LOSS,)), *steps([3.0, None, 2.0, 0.1 + 0.2])])], tmp_path / "figure.png")
 
