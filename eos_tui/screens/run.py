@@ -47,7 +47,7 @@ BESIDE = 140
 DRAWER_CELLS = 60
 """Columns of a drawer that stands beside the panels."""
 MIN_PANEL_ROWS = 5
-"""Below this a chart says nothing; the panels are scrolled instead."""
+"""Rows of a panel below which its chart says nothing; the panels are scrolled instead."""
 
 
 class Body(VerticalScroll, inherit_bindings=False):
@@ -61,6 +61,36 @@ class Body(VerticalScroll, inherit_bindings=False):
         Binding("home", "scroll_home", show=False),
         Binding("end", "scroll_end", show=False),
     ]
+
+    def __init__(self, panels: Container) -> None:
+        """Show these panels."""
+        super().__init__(panels, id="body")
+        self._panels = panels
+        self._rows = 1
+
+    def fit(self, rows: int) -> None:
+        """Give the panels, in so many rows, all the room, or where that is too little as much as lets whole ones fill it."""
+        self._rows = rows
+        seen = max(1, self.size.height // MIN_PANEL_ROWS)
+        self._panels.styles.height = "1fr" if rows <= seen else rows * self._row
+
+    def on_resize(self) -> None:
+        """Fit the panels to what notice and drawer leave."""
+        self.fit(self._rows)
+
+    def action_scroll_up(self) -> None:
+        """A row of panels up."""
+        self.scroll_relative(y=-self._row)
+
+    def action_scroll_down(self) -> None:
+        """A row of panels down."""
+        self.scroll_relative(y=self._row)
+
+    @property
+    def _row(self) -> int:
+        """Rows of the screen for each row of panels."""
+        height = max(1, self.size.height)
+        return height // max(1, height // MIN_PANEL_ROWS)
 
 
 class RunScreen(FrugalScreen[None]):
@@ -126,6 +156,7 @@ class RunScreen(FrugalScreen[None]):
         # Kept rather than looked up: a snapshot may still be on its way to the screen while the app takes it down.
         self._message = Static(id="notice", markup=False)
         self._panels = Container(id="panels")
+        self._body = Body(self._panels)
         self._lines = TextRows(panel_rows, id="lines", ascii_only=ascii_only)
         self._snapshot: RunSnapshot | None = None
         self._output: tuple[str, ...] = ()
@@ -151,8 +182,7 @@ class RunScreen(FrugalScreen[None]):
         yield TextRows(edge_rows, id="edges", ascii_only=self._ascii_only)
         yield self._message
         with Horizontal(id="middle"):
-            with Body(id="body"):
-                yield self._panels
+            yield self._body
             yield self._drawer
         yield self._lines
         yield TextRows(event_rows, id="events", ascii_only=self._ascii_only)
@@ -411,15 +441,14 @@ class RunScreen(FrugalScreen[None]):
         if len(views) % 2:
             views[-1].add_class("alone")
         await self._panels.mount_all(views)
-        self._lines.styles.height = len(views)
+        self._lines.styles.height = len(views) + 1
         self._fit_panels()
 
     def _fit_panels(self) -> None:
         count = sum(view.display for view in self.query(PanelView))
         width = self.size.width - DRAWER_CELLS * self._is_beside
         self._panels.set_class(width >= WIDE, "two")
-        rows = math.ceil(count / 2) if width >= WIDE else count
-        self._panels.styles.min_height = rows * MIN_PANEL_ROWS
+        self._body.fit(math.ceil(count / 2) if width >= WIDE else count)
 
     def _show_notice(self) -> None:
         text = self._notice()

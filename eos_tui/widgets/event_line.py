@@ -8,6 +8,7 @@ from eos_tui.widgets.text_rows import Part, Row, row_length
 from eos_tui.widgets.words import AT_EDGE, binding_edge, edges, panel_words
 from runners.records import EventRecord
 
+TOO_SMALL = "Charts need 60x15 cells."
 QUIET_EVENTS = frozenset({"checkpoint"})
 """Events that come all the time: of several in a row the line shows the newest."""
 EVENT_STYLES = {"warning": "bold yellow", "diverged": "bold red"}
@@ -28,10 +29,10 @@ def _edge_row(sentences: Sequence[tuple[str, float]]) -> Row:
     return list(_separated((words, _edge_style(ratio, first=not index)) for index, (words, ratio) in enumerate(sentences)))
 
 
-def panel_rows(snapshot: RunSnapshot, width: int, height: int) -> Sequence[Row]:  # noqa: ARG001 - one row a panel
-    """A row of text for each panel, for a terminal that is too small for charts."""
+def panel_rows(snapshot: RunSnapshot, width: int, height: int) -> Sequence[Row]:  # noqa: ARG001 - a row for each panel
+    """For a terminal that is too small for charts: a row of text for each panel, and what charts need."""
     panels = snapshot.header.panels if snapshot.header else ()
-    return [[(panel_words(snapshot, panel), "")] for panel in panels]
+    return [*([(panel_words(snapshot, panel), "")] for panel in panels), [(TOO_SMALL, "dim")]]
 
 
 def event_rows(snapshot: RunSnapshot, width: int, height: int) -> Sequence[Row]:  # noqa: ARG001 - one row, cut where needed

@@ -4,9 +4,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
+from eos_tui.screens.run import MIN_PANEL_ROWS
 from eos_tui.widgets.drawer import Drawer
-from tests.eos_tui.fakes import FakeRun, filled, live
+from tests.eos_tui.fakes import LOSS, FakeRun, filled, live
 from tests.eos_tui.test_app import app_of, look, settled
 
 
@@ -93,3 +95,58 @@ async def test_the_focus_goes_to_the_drawer_and_back(run):
 
     assert isinstance(during, Drawer)
     assert after is before
+
+
+async def test_a_panel_with_the_focus_is_seen_whole_where_not_all_fit(run):
+    run.header(panels=tuple(replace(LOSS, title=f"panel {number}") for number in range(6)))
+    run.progress(range(51))
+    async with app_of(run).run_test(size=(80, 24)) as pilot:
+        await look(pilot)
+        body = pilot.app.screen.query_one("#body").region
+        seen = []
+        for _ in range(6):
+            await pilot.press("tab")
+            await settled(pilot)
+            seen.append(pilot.app.focused.region)
+
+    assert all(body.contains_region(region) for region in seen)
+    assert all(region.height >= MIN_PANEL_ROWS for region in seen)
+
+
+async def test_arrows_scroll_by_a_row_of_panels(run):
+    run.header(panels=tuple(replace(LOSS, title=f"panel {number}") for number in range(6)))
+    run.progress(range(51))
+    async with app_of(run).run_test(size=(80, 24)) as pilot:
+        before = await look(pilot)
+        await pilot.press("down")
+        below = await settled(pilot)
+        await pilot.press("up")
+        above = await settled(pilot)
+
+    assert "panel 0" in before
+    assert below.splitlines()[3].startswith("╭ panel 1")
+    assert above == before
+
+
+@pytest.mark.parametrize("size", [(59, 15), (60, 14)])
+async def test_a_terminal_that_is_too_small_says_what_charts_need(run, size):
+    async with app_of(filled(run)).run_test(size=size) as pilot:
+        shown = await look(pilot)
+
+    assert "Charts need 60x15 cells." in shown
+    assert "loss " in shown
+    assert "╭" not in shown
+
+
+@pytest.mark.parametrize("size", [(60, 15), (20, 5), (1, 1)])
+async def test_no_key_fails_on_the_smallest_screens(run, size):
+    run.folder.output.write_text("printed\n" * 50)
+    async with app_of(filled(run)).run_test(size=size) as pilot:
+        await look(pilot)
+        await pilot.press("i", "down", "t", "up")
+        await look(pilot)
+        await pilot.press("t", "left", "plus", "tab", "enter", "m", "x", "down", "question_mark", "escape", "escape")
+        await pilot.resize_terminal(120, 40)
+        shown = await look(pilot)
+
+    assert "1,860 of 3,000" in shown
