@@ -181,6 +181,10 @@ class Viewer:
                 raise SystemExit("\n".join(self._screen.display))
         return time.monotonic() - self.started
 
+    def rows(self) -> list[str]:
+        """What the screen shows."""
+        return list(self._screen.display)
+
     def cpu_seconds(self) -> float:
         """Processor time that it has used."""
         user, system = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()[11:13]
