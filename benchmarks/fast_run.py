@@ -1,11 +1,10 @@
 """Whether the live view keeps up with a run of 10,000 rows a second: its lag, its share of a core, what it sends.
 
-A process writes the log, the viewer follows in a pseudo-terminal. Run it with `python benchmarks/fast_run.py [--rows N] [--json]`; Linux only.
+A process writes the log, the viewer follows in a pseudo-terminal. Run `python benchmarks/fast_run.py [--rows N] [--json]`; Linux only.
 """
 
 import argparse
 import json
-import os
 import random
 import re
 import subprocess
@@ -106,7 +105,7 @@ def main() -> None:
     lags = sorted(found["lag_rows"])
     print(f"lag in rows, second by second: {' '.join(map(str, found['lag_rows']))}")
     print(f"median {lags[len(lags) // 2]:,}, most {lags[-1]:,}, {found['lag_rows_at_the_end']} a second after the end")
-    print(f"{found['percent_of_a_core']} % of a core, {found['kibibytes_per_second']} KiB/s, {found['megabytes']} MB on {os.cpu_count()} cores")
+    print(f"{found['percent_of_a_core']} % of a core, {found['kibibytes_per_second']} KiB/s, {found['megabytes']} MB")
 
 
 if __name__ == "__main__":

@@ -63,11 +63,18 @@ class View:
         width = self.span[1] - self.span[0]
         return replace(self, span=(extents.end - (1.0 - AHEAD) * width, extents.end + AHEAD * width))
 
-    def zoomed(self, extents: Extents, factor: float) -> "View":
-        """A window `factor` times as narrow around the cursor; without one around the run's end if it follows, else the middle."""
+    def zoomed(self, extents: Extents, factor: float, *, around: float | None = None) -> "View":
+        """A window `factor` times as narrow around a place.
+
+        Args:
+            extents: How far there is something to show.
+            factor: Below 1 for a wider one.
+            around: What stays where it is; None for the cursor, else the run's end if the window follows it, else the middle.
+        """
         low, high = self.span or (0.0, extents.most)
         end = min(high, extents.end) if self.follows else (low + high) / 2
         centre = float(self.cursor) if self.cursor is not None and low <= self.cursor <= high else end
+        centre = centre if around is None else around
         width = max((high - low) / factor, extents.fewest)
         share = (centre - low) / (high - low)
         return self._shown(extents, centre - share * width, width)
@@ -96,6 +103,10 @@ class View:
         if view.span is None or view.cursor is None or view.span[0] <= view.cursor <= view.span[1]:
             return view
         return replace(view.panned(extents, PAN if columns > 0 else -PAN), cursor=view.cursor)
+
+    def pointed(self, extents: Extents, window: Window, share: float) -> "View":
+        """The cursor so far to the right in what is shown, or at the run's end."""
+        return replace(self, cursor=extents.nearest(min(max(window.step(share), 0.0), extents.end)))
 
     def _shown(self, extents: Extents, low: float, width: float) -> "View":
         """With a span of this width, within what there is; all of it where that is no wider."""

@@ -22,6 +22,7 @@ from eos_tui.screens.help import HelpScreen
 from eos_tui.series import Key
 from eos_tui.snapshot import RunSnapshot, Status
 from eos_tui.view import PAN, SMOOTHINGS, ZOOM, View, extents
+from eos_tui.widgets.chart import Chart
 from eos_tui.widgets.drawer import Drawer
 from eos_tui.widgets.event_line import edge_rows, event_rows, panel_rows
 from eos_tui.widgets.frugal import FrugalScreen
@@ -242,6 +243,15 @@ class RunScreen(FrugalScreen[None]):
         if message.source is self._source:
             self._drawer.show(message.paragraphs)
         self._follower.shown()
+
+    def on_chart_pointed(self, message: Chart.Pointed) -> None:
+        """Read the panels where the mouse is."""
+        self._look(lambda view, snapshot: view.pointed(extents(snapshot), view.window(snapshot), message.share))
+
+    def on_chart_zoomed(self, message: Chart.Zoomed) -> None:
+        """Show fewer steps or more around where the mouse is."""
+        factor = ZOOM**message.direction
+        self._look(lambda view, run: view.zoomed(extents(run), factor, around=view.window(run).step(message.share)))
 
     def on_reading_failed(self, message: ReadingFailed) -> None:
         """Show why the log cannot be read; any other error is our own and ends the app with its traceback."""

@@ -15,6 +15,8 @@ from eos_tui.widgets.text_rows import IN_ASCII, Part, Row, cells, fitted, row_le
 
 WIDE_TITLES = 40
 """Cells across from which titles stand beside their texts, not above them."""
+WHEEL_ROWS = 3
+"""Rows that one notch of the mouse wheel goes."""
 FRAME_FROM = 4
 """Rows from which there is a frame."""
 
@@ -102,6 +104,14 @@ class Drawer(CellGrid, can_focus=True):
         top = min(max((last if self._top is None else min(self._top, last)) + rows, 0), last)
         self._top = None if top == last and rows > 0 else top
         self.redraw()
+
+    def on_mouse_scroll_up(self) -> None:
+        """Scroll up."""
+        self.action_scroll(-WHEEL_ROWS)
+
+    def on_mouse_scroll_down(self) -> None:
+        """Scroll down."""
+        self.action_scroll(WHEEL_ROWS)
 
     def action_page(self, pages: int) -> None:
         """Scroll by so many pages."""

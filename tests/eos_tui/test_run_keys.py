@@ -1,14 +1,17 @@
 """Further keys of the run screen: details, output."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
+from textual.events import MouseMove, MouseScrollDown, MouseScrollUp
 
 from eos_tui.screens.run import MIN_PANEL_ROWS
+from eos_tui.widgets.chart import Chart
 from eos_tui.widgets.drawer import Drawer
-from tests.eos_tui.fakes import LOSS, FakeRun, filled, live
+from tests.eos_tui.fakes import DENSITY, LOSS, FakeRun, filled, live
 from tests.eos_tui.test_app import app_of, look, settled
 
 
@@ -150,3 +153,65 @@ async def test_no_key_fails_on_the_smallest_screens(run, size):
         shown = await look(pilot)
 
     assert "1,860 of 3,000" in shown
+
+
+def chart_of(pilot, number):
+    return list(pilot.app.screen.query(Chart))[number]
+
+
+async def test_a_click_sets_the_cursor_and_the_focus_and_a_drag_moves_the_cursor(run):
+    async with app_of(filled(run)).run_test(size=(120, 40)) as pilot:
+        await look(pilot)
+        chart = chart_of(pilot, 2)
+        await pilot.mouse_down(chart, offset=(40, 3))
+        first = await settled(pilot)
+        focused = pilot.app.focused
+        await pilot._post_mouse_events([MouseMove], chart, offset=(60, 3), button=1)
+        second = await settled(pilot)
+        await pilot.mouse_up(chart, offset=(60, 3))
+
+    steps = [int(re.search(r"at step ([\d,]+)", shown)[1].replace(",", "")) for shown in (first, second)]
+    # The area inside the axes has 113 columns for 3,000 steps, from column 6 on.
+    assert steps == [round((40 - 6 + 0.5) / 113 * 3000), round((60 - 6 + 0.5) / 113 * 3000)]
+    assert focused.panel.title == "NTK trace"
+
+
+async def test_the_wheel_zooms_around_the_mouse_and_back(run):
+    async with app_of(filled(run)).run_test(size=(120, 40)) as pilot:
+        whole = await look(pilot)
+        chart = chart_of(pilot, 2)
+        await pilot._post_mouse_events([MouseScrollUp], chart, offset=(40, 3))
+        part = await settled(pilot)
+        span = pilot.app.screen._view.span
+        await pilot._post_mouse_events([MouseScrollDown], chart, offset=(40, 3))
+        again = await settled(pilot)
+
+    pointed = (40 - 6 + 0.5) / 113 * 3000
+    assert part != whole
+    assert span == pytest.approx((pointed / 2, pointed / 2 + 1500))
+    assert again == whole
+
+
+async def test_a_click_on_a_density_sets_no_cursor(run):
+    run.header(panels=(DENSITY,))
+    run.step(100)
+    run.density(100)
+    async with app_of(run).run_test(size=(120, 40)) as pilot:
+        await look(pilot)
+        await pilot.mouse_down(chart_of(pilot, 0), offset=(60, 3))
+        await pilot.mouse_up(chart_of(pilot, 0), offset=(60, 3))
+        await settled(pilot)
+        cursor = pilot.app.screen._view.cursor
+
+    assert cursor is None
+
+
+async def test_a_click_on_the_numbers_at_the_left_is_none_in_the_chart(run):
+    async with app_of(filled(run)).run_test(size=(120, 40)) as pilot:
+        before = await look(pilot)
+        await pilot.mouse_down(chart_of(pilot, 2), offset=(2, 3))
+        await pilot.mouse_up(chart_of(pilot, 2), offset=(2, 3))
+        after = await settled(pilot)
+
+    assert "at step" not in before
+    assert "at step" not in after
