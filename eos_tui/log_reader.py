@@ -102,8 +102,9 @@ class LogReader:
         at_end = False
         while not at_end and self._offset < stop and (not records or time.monotonic() < deadline):
             lines, at_end = self._whole_lines(descriptor, min(BLOCK, stop - self._offset))
-            found, taken = self._decode(lines, may_stop=bool(records))
-            self._advance(lines[:taken])
+            count = lines.count(b"\n")
+            found, taken = self._decode(lines, count, may_stop=bool(records))
+            self._advance(lines if taken == len(lines) else lines[:taken], count if taken == len(lines) else lines.count(b"\n", 0, taken))
             records += found
             if taken < len(lines):
                 at_end = False
@@ -139,13 +140,13 @@ class LogReader:
             end = block.find(b"\n") + 1
         return block[:end], len(block) < size
 
-    def _decode(self, lines: bytes, *, may_stop: bool) -> tuple[list[AnyRecord], int]:
-        """The records in `lines`, and how many bytes they took: fewer when a bad line follows good ones."""
+    def _decode(self, lines: bytes, count: int, *, may_stop: bool) -> tuple[list[AnyRecord], int]:
+        """The records in so many lines, and how many bytes they took: fewer when a bad line follows good ones."""
         try:
             records = _DECODER.decode_lines(lines)
         except (msgspec.DecodeError, UnicodeDecodeError):
             return self._decode_each(lines, may_stop=may_stop)
-        if len(records) != lines.count(b"\n"):
+        if len(records) != count:
             return self._decode_each(lines, may_stop=may_stop)
         for record in records[:1]:
             self._check_schema(record, 0)
@@ -190,9 +191,9 @@ class LogReader:
     def _place(self, number: int) -> str:
         return f"{self.path}: line {self._num_lines + number + 1}"
 
-    def _advance(self, lines: bytes) -> None:
+    def _advance(self, lines: bytes, count: int) -> None:
         self._offset += len(lines)
-        self._num_lines += lines.count(b"\n")
+        self._num_lines += count
         self._mark = (self._mark + lines[-MARK:])[-MARK:]
 
 

@@ -249,7 +249,7 @@ def _end(records: Sequence[AnyRecord], *, before: EndRecord | None) -> EndRecord
 def _ticked(ticks: tuple[Tick, ...], records: Sequence[AnyRecord]) -> tuple[Tick, ...]:
     """The ticks with those of further records: at least a second apart, so that they reach back whatever the speed."""
     kept = list(ticks) or [Tick(records[0].time, records[0].step, 0.0)]
-    times = [kept[-1].time, *(record.time for record in records)]
+    times = [kept[-1].time, *[record.time for record in records]]
     first = min(bisect_left(times, times[-1] - MAX_TICKS * TICK_SECONDS), len(times) - 1 - MAX_TICKS)
     first = max(first, 0)
     while first < len(records):
