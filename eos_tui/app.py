@@ -46,8 +46,8 @@ class EosApp(App[str]):
     CSS_PATH = "app.tcss"
     ENABLE_COMMAND_PALETTE = False
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("ctrl+c,ctrl+q", "leave", show=False, priority=True),
-        Binding("ctrl+z", "suspend_process", show=False, priority=True),
+        Binding("ctrl+c,ctrl+q", "leave", show=False, priority=True, tooltip="Leave the viewer. Runs go on.", id="app.leave"),
+        Binding("ctrl+z", "suspend_process", show=False, priority=True, tooltip="Back to the shell; `fg` comes back.", id="app.suspend"),
     ]
 
     def __init__(

@@ -13,8 +13,8 @@ class ConfirmScreen(ModalScreen[bool]):
     """Gives True for y, False for n or Escape."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("y", "dismiss(True)", "yes"),
-        Binding("n,escape,q", "dismiss(False)", "no"),
+        Binding("y", "dismiss(True)", "yes", tooltip="Do it.", id="confirm.yes"),
+        Binding("n,escape,q", "dismiss(False)", "no", tooltip="Leave everything as it is.", id="confirm.no"),
     ]
 
     def __init__(self, question: str, *, consequence: str, yes: str, no: str) -> None:

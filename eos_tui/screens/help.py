@@ -23,7 +23,7 @@ start, e any other. Colours repeat what the words say."""
 class HelpScreen(ModalScreen[None]):
     """A box over the run; closes with Esc, ? or q."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,question_mark,q", "dismiss", "close")]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,question_mark,q", "dismiss", "close", tooltip="Close this.", id="help.close")]
 
     def __init__(self, bindings: Iterable[Binding], *, reading: str = READING) -> None:
         """Explain a screen.

@@ -47,12 +47,12 @@ class Body(VerticalScroll, inherit_bindings=False):
     """The panels, scrolled where they do not fit; left and right are for the cursor in them."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up", "scroll_up", show=False),
-        Binding("down", "scroll_down", show=False),
-        Binding("pageup", "page_up", show=False),
-        Binding("pagedown", "page_down", show=False),
-        Binding("home", "scroll_home", show=False),
-        Binding("end", "scroll_end", show=False),
+        Binding("up", "scroll_up", show=False, tooltip="The panels, a row up.", id="run.scroll_up"),
+        Binding("down", "scroll_down", show=False, tooltip="The panels, a row down.", id="run.scroll_down"),
+        Binding("pageup", "page_up", show=False, tooltip="The panels, a screen up.", id="run.page_up"),
+        Binding("pagedown", "page_down", show=False, tooltip="The panels, a screen down.", id="run.page_down"),
+        Binding("home", "scroll_home", show=False, tooltip="The first panel.", id="run.scroll_home"),
+        Binding("end", "scroll_end", show=False, tooltip="The last panel.", id="run.scroll_end"),
     ]
 
 
@@ -62,26 +62,64 @@ class RunScreen(FrugalScreen[None]):
     HORIZONTAL_BREAKPOINTS = [(0, "-tiny"), (60, "-narrow"), (WIDE, "-wide")]  # noqa: RUF012 - as Textual declares it
     VERTICAL_BREAKPOINTS = [(0, "-low"), (15, "-high")]  # noqa: RUF012 - as Textual declares it
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("q", "app.detach", "detach", tooltip="Leave the viewer. The run goes on; `eos watch` comes back. Ctrl-C does the same."),
-        Binding("s", "stop", "stop", tooltip="Stop the run, after a question. It writes a checkpoint, from which `eos resume` goes on."),
-        Binding("space", "pause", "pause", tooltip="Pause the run, or let it go on."),
-        Binding("l", "toggle_scale", "log", tooltip="Logarithmic or linear axis: of the panel with the focus, else of all."),
-        Binding("left", "cursor(-1)", "read", tooltip="Read the values at a step: the cursor, one column to the left."),
-        Binding("right", "cursor(1)", show=False, tooltip="The cursor, one column to the right."),
-        Binding("less_than_sign", "cursor(-10)", show=False, key_display="<", tooltip="The cursor, ten columns to the left."),
-        Binding("greater_than_sign", "cursor(10)", show=False, key_display=">", tooltip="The cursor, ten columns to the right."),
-        Binding("plus", "zoom(1)", "zoom", key_display="+", tooltip="Fewer steps, around the cursor or the run's end."),
-        Binding("minus", "zoom(-1)", show=False, key_display="-", tooltip="More steps."),
-        Binding("left_square_bracket", "pan(-1)", show=False, key_display="[", tooltip="Earlier steps."),
-        Binding("right_square_bracket", "pan(1)", show=False, key_display="]", tooltip="Later steps."),
-        Binding("0", "whole", show=False, tooltip="All steps."),
-        Binding("f", "follow", show=False, tooltip="Follow the run's end, or stay where the window is."),
-        Binding("x", "unit", show=False, tooltip="The axis: steps, run time, examples seen, lr x steps."),
-        Binding("m", "smooth", show=False, tooltip="A moving average over faint series; again for a longer one, then none."),
-        Binding("tab", "app.focus_next", show=False, tooltip="The next panel."),
-        Binding("enter", "zoom_panel", "panel", tooltip="The panel with the focus, else the first, on the whole screen; again for all."),
-        Binding("escape", "back", show=False, tooltip="All panels again; else no cursor; else all steps."),
-        Binding("question_mark", "help", "help", key_display="?", tooltip="This page."),
+        Binding(
+            "q",
+            "app.detach",
+            "detach",
+            tooltip="Leave the viewer. The run goes on; `eos watch` comes back. Ctrl-C does the same.",
+            id="run.leave",
+        ),
+        Binding(
+            "s",
+            "stop",
+            "stop",
+            tooltip="Stop the run, after a question. It writes a checkpoint, from which `eos resume` goes on.",
+            id="run.stop",
+        ),
+        Binding("space", "pause", "pause", tooltip="Pause the run, or let it go on.", id="run.pause"),
+        Binding(
+            "l", "toggle_scale", "log", tooltip="Logarithmic or linear axis: of the panel with the focus, else of all.", id="run.scale"
+        ),
+        Binding(
+            "left", "cursor(-1)", "read", tooltip="Read the values at a step: the cursor, one column to the left.", id="run.cursor_left"
+        ),
+        Binding("right", "cursor(1)", show=False, tooltip="The cursor, one column to the right.", id="run.cursor_right"),
+        Binding(
+            "less_than_sign",
+            "cursor(-10)",
+            show=False,
+            key_display="<",
+            tooltip="The cursor, ten columns to the left.",
+            id="run.cursor_far_left",
+        ),
+        Binding(
+            "greater_than_sign",
+            "cursor(10)",
+            show=False,
+            key_display=">",
+            tooltip="The cursor, ten columns to the right.",
+            id="run.cursor_far_right",
+        ),
+        Binding("plus", "zoom(1)", "zoom", key_display="+", tooltip="Fewer steps, around the cursor or the run's end.", id="run.zoom_in"),
+        Binding("minus", "zoom(-1)", show=False, key_display="-", tooltip="More steps.", id="run.zoom_out"),
+        Binding("left_square_bracket", "pan(-1)", show=False, key_display="[", tooltip="Earlier steps.", id="run.pan_left"),
+        Binding("right_square_bracket", "pan(1)", show=False, key_display="]", tooltip="Later steps.", id="run.pan_right"),
+        Binding("0", "whole", show=False, tooltip="All steps.", id="run.whole"),
+        Binding("f", "follow", show=False, tooltip="Follow the run's end, or stay where the window is.", id="run.follow"),
+        Binding("x", "unit", show=False, tooltip="The axis: steps, run time, examples seen, lr x steps.", id="run.axis"),
+        Binding(
+            "m", "smooth", show=False, tooltip="A moving average over faint series; again for a longer one, then none.", id="run.smooth"
+        ),
+        Binding("tab", "app.focus_next", show=False, tooltip="The next panel.", id="run.next_panel"),
+        Binding(
+            "enter",
+            "zoom_panel",
+            "panel",
+            tooltip="The panel with the focus, else the first, on the whole screen; again for all.",
+            id="run.one_panel",
+        ),
+        Binding("escape", "back", show=False, tooltip="All panels again; else no cursor; else all steps.", id="run.back"),
+        Binding("question_mark", "help", "help", key_display="?", tooltip="This page.", id="run.help"),
     ]
 
     def __init__(
