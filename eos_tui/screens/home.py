@@ -10,10 +10,11 @@ from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.widgets import Footer, Input, Static
 
-from eos_tui import export, filtering, launch, reproduction
+from eos_tui import export, filtering, keys, launch, reproduction
 from eos_tui.charts import RUN_TAGS
 from eos_tui.export import Format
 from eos_tui.filtering import FilterError
+from eos_tui.memory import Memory
 from eos_tui.runs import ENDED, Listed, RunsWatcher, move_to_trash
 from eos_tui.screens.ask import AskScreen
 from eos_tui.screens.choose import ChooseScreen
@@ -140,7 +141,15 @@ class HomeScreen(FrugalScreen[None]):
         Binding("question_mark", "help", "help", key_display="?", tooltip="This page.", id="home.help"),
     ]
 
-    def __init__(self, runs: Path, *, poll_seconds: float, clock: Callable[[], float], ascii_only: bool = False) -> None:
+    def __init__(
+        self,
+        runs: Path,
+        *,
+        poll_seconds: float,
+        clock: Callable[[], float],
+        ascii_only: bool = False,
+        memory: Memory | None = None,
+    ) -> None:
         """Show nothing yet; the folder is first looked at once the screen stands.
 
         Args:
@@ -148,8 +157,10 @@ class HomeScreen(FrugalScreen[None]):
             poll_seconds: Time between two looks at it; 0 leaves the looking to `poll_now`.
             clock: Seconds since 1970.
             ascii_only: For terminals without Unicode.
+            memory: How the list is shown, and what keeps it.
         """
         super().__init__()
+        self._memory = memory or Memory()
         self._place = runs
         self._poll_seconds = poll_seconds
         self._clock = clock
@@ -163,13 +174,17 @@ class HomeScreen(FrugalScreen[None]):
         self._at: str | None = None
         """Name of the run under the cursor; the newest at first."""
         self._selected: frozenset[str] = frozenset()
-        self._sorted_by = ("age", True)
-        self._filter = ""
+        view = self._memory.home
+        self._sorted_by = (view.sort, view.reverse) if view.sort in {column.key for column in columns() if column.title} else ("age", True)
+        self._filter = view.filter
         self._said = ""
         """What the last key led to, until the next one."""
         self._table = RunsTable(ascii_only=ascii_only)
         self._head = Static(id="home-head", markup=False)
-        self._input = Input(placeholder="name  /regex/  status:running  lr>0.1  optimizer=adam  -not", id="filter", compact=True)
+        self._input = Input(
+            self._filter, placeholder="name  /regex/  status:running  lr>0.1  optimizer=adam  -not", id="filter", compact=True
+        )
+        self._input.cursor_blink = False
 
     def compose(self) -> ComposeResult:
         """From the top down."""
@@ -208,6 +223,7 @@ class HomeScreen(FrugalScreen[None]):
         """Keep the filter, and go back to the list."""
         self._input.display = False
         self.set_focus(None)
+        self._memory.remember_home(filter=self._filter)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002 - Textual's signature
         """Keys are the filter's while it is typed, but for Esc."""
@@ -245,13 +261,11 @@ class HomeScreen(FrugalScreen[None]):
         """Sort by the next column."""
         keys = [column.key for column in columns() if column.title]
         key = keys[(keys.index(self._sorted_by[0]) + direction) % len(keys)]
-        self._sorted_by = (key, key == "age")
-        self._draw()
+        self._sort_by(key, is_reversed=key == "age")
 
     def action_reverse(self) -> None:
         """Sort the other way round."""
-        self._sorted_by = (self._sorted_by[0], not self._sorted_by[1])
-        self._draw()
+        self._sort_by(self._sorted_by[0], is_reversed=not self._sorted_by[1])
 
     def action_select(self) -> None:
         """Choose the run under the cursor, or not, and go on to the next."""
@@ -328,7 +342,12 @@ class HomeScreen(FrugalScreen[None]):
 
     def action_help(self) -> None:
         """Explain keys and screen."""
-        self.app.push_screen(HelpScreen(binding for binding in self.BINDINGS if isinstance(binding, Binding)))
+        self.app.push_screen(HelpScreen(keys.bindings_of(HomeScreen)))
+
+    def _sort_by(self, key: str, *, is_reversed: bool) -> None:
+        self._sorted_by = (key, is_reversed)
+        self._memory.remember_home(sort=key, reverse=is_reversed)
+        self._draw()
 
     @property
     def _cursor(self) -> int:

@@ -6,17 +6,21 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import ClassVar, Literal
 
+import msgspec
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container, VerticalScroll
 from textual.widgets import Footer, Static
 
-from eos_tui import clocks
+from eos_tui import arrangement, clocks, keys
+from eos_tui.arrangement import Choice
 from eos_tui.decimate import Trace
 from eos_tui.follower import Follower
+from eos_tui.memory import Memory
 from eos_tui.messages import DetailRead, ReadingFailed, RunAdvanced
 from eos_tui.screens.confirm import ConfirmScreen
 from eos_tui.screens.help import HelpScreen
+from eos_tui.screens.panels import PanelsScreen
 from eos_tui.series import Key
 from eos_tui.snapshot import RunSnapshot, Status
 from eos_tui.view import PAN, SMOOTHINGS, ZOOM, View, extents
@@ -24,7 +28,7 @@ from eos_tui.widgets.event_line import edge_rows, event_rows, panel_rows
 from eos_tui.widgets.frugal import FrugalScreen
 from eos_tui.widgets.panel import PanelView
 from eos_tui.widgets.run_header import header_rows
-from eos_tui.widgets.text_rows import TextRows
+from eos_tui.widgets.text_rows import Row, TextRows
 from eos_tui.widgets.words import ENDED, ending
 from runners.errors import LogError
 from runners.records import Panel
@@ -119,6 +123,7 @@ class RunScreen(FrugalScreen[None]):
             id="run.one_panel",
         ),
         Binding("escape", "back", show=False, tooltip="All panels again; else no cursor; else all steps.", id="run.back"),
+        Binding("v", "panels", show=False, tooltip="Choose which panels are shown, and their order; it is remembered.", id="run.panels"),
         Binding("question_mark", "help", "help", key_display="?", tooltip="This page.", id="run.help"),
     ]
 
@@ -130,6 +135,7 @@ class RunScreen(FrugalScreen[None]):
         poll_seconds: float = POLL_SECONDS,
         clock: Callable[[], float] = time.time,
         ascii_only: bool = False,
+        memory: Memory | None = None,
     ) -> None:
         """Show nothing yet; the run is first read once the screen stands.
 
@@ -139,8 +145,10 @@ class RunScreen(FrugalScreen[None]):
             poll_seconds: Time between two looks at its files; 0 leaves the looking to `poll_now`.
             clock: Seconds since the epoch.
             ascii_only: For terminals without Unicode.
+            memory: How runs are shown, and what keeps it.
         """
         super().__init__()
+        self._memory = memory or Memory()
         self._folder = folder
         self._run = run
         self._poll_seconds = poll_seconds
@@ -149,12 +157,12 @@ class RunScreen(FrugalScreen[None]):
         # Kept rather than looked up: a snapshot may still be on its way to the screen while the app takes it down.
         self._message = Static(id="notice", markup=False)
         self._panels = Container(id="panels")
-        self._lines = TextRows(panel_rows, id="lines", ascii_only=ascii_only)
+        self._lines = TextRows(self._panel_rows, id="lines", ascii_only=ascii_only)
         self._snapshot: RunSnapshot | None = None
         self._output: tuple[str, ...] = ()
         self._error = ""
         self._asked: tuple[str, Status] | None = None
-        self._view = View()
+        self._view = View(unit=self._memory.run.unit, smoothing=self._memory.run.smoothing)
         self._detail: DetailRead | None = None
         self._detail_asked: tuple[float, float] | None = None
         self._alone: PanelView | None = None
@@ -237,7 +245,7 @@ class RunScreen(FrugalScreen[None]):
         self._output, self._error = output, ""
         if self._asked and self._asked[1] is not snapshot.status:
             self._asked = None
-        await self._set_panels(snapshot.header.panels if snapshot.header else ())
+        await self._set_panels(arrangement.arranged(snapshot.header.panels, self._memory.run) if snapshot.header else ())
         for rows in self.query(TextRows):
             rows.show(snapshot)
         self._view = self._view.followed(extents(snapshot))
@@ -279,6 +287,8 @@ class RunScreen(FrugalScreen[None]):
         focused = [view for view in self.query(PanelView) if view.has_focus]
         for view in focused or self.query(PanelView):
             view.toggle_scale()
+        scales = {view.panel.title: view.scale for view in focused or self.query(PanelView)}
+        self._memory.remember_run(scales={**self._memory.run.scales, **scales})
 
     def action_cursor(self, columns: int) -> None:
         """Move the cursor, or set it to the last step in sight."""
@@ -313,7 +323,7 @@ class RunScreen(FrugalScreen[None]):
 
     def action_smooth(self) -> None:
         """Average over more steps, or none."""
-        self._look(lambda view, _: replace(view, smoothing=SMOOTHINGS[(SMOOTHINGS.index(view.smoothing) + 1) % len(SMOOTHINGS)]))
+        self._look(lambda view, _: replace(view, smoothing=next((share for share in SMOOTHINGS if share > view.smoothing), 0.0)))
 
     def action_zoom_panel(self) -> None:
         """Show one panel alone, or all again."""
@@ -330,15 +340,38 @@ class RunScreen(FrugalScreen[None]):
         else:
             self.action_whole()
 
+    def action_panels(self) -> None:
+        """Choose the panels."""
+        if self._snapshot and self._snapshot.header and (panels := self._snapshot.header.panels):
+            choices = arrangement.choices(panels, self._memory.run)
+            self.app.push_screen(PanelsScreen(choices, titles=[panel.title for panel in panels]), self._arrange)
+
     def action_help(self) -> None:
         """Explain keys and screen."""
-        self.app.push_screen(HelpScreen(binding for binding in self.BINDINGS if isinstance(binding, Binding)))
+        self.app.push_screen(HelpScreen(keys.bindings_of(RunScreen, Body)))
 
     def _look(self, change: Callable[[View, RunSnapshot], View]) -> None:
         """Change what is shown of the run."""
         if self._snapshot is not None:
             self._view = change(self._view, self._snapshot)
+            self._memory.remember_run(unit=self._view.unit, smoothing=self._view.smoothing)
             self._show_panels()
+
+    async def _arrange(self, chosen: Sequence[Choice] | None) -> None:
+        """Show these panels, in this order."""
+        if chosen is not None and self._snapshot and self._snapshot.header:
+            panels = self._snapshot.header.panels
+            if tuple(chosen) != arrangement.choices(panels, self._memory.run):
+                hidden, order = arrangement.remembered(self._memory.run, chosen)
+                self._memory.remember_run(hidden=hidden, order=order)
+            await self.show(self._snapshot, output=self._output)
+
+    def _panel_rows(self, snapshot: RunSnapshot, width: int, height: int) -> Sequence[Row]:
+        """The panels that are shown, as text."""
+        if snapshot.header is None:
+            return ()
+        shown = tuple(arrangement.arranged(snapshot.header.panels, self._memory.run))
+        return panel_rows(replace(snapshot, header=msgspec.structs.replace(snapshot.header, panels=shown)), width, height)
 
     def _show_panels(self) -> None:
         """Draw the panels; a part of a long run from what was read anew of it, once that is there."""
@@ -380,7 +413,8 @@ class RunScreen(FrugalScreen[None]):
             return
         self._alone = None
         await self._panels.remove_children()
-        views = [PanelView(panel, ascii_only=self._ascii_only) for panel in panels]
+        scales = self._memory.run.scales
+        views = [PanelView(panel, scale=scales.get(panel.title), ascii_only=self._ascii_only) for panel in panels]
         if len(views) % 2:
             views[-1].add_class("alone")
         await self._panels.mount_all(views)
