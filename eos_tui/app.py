@@ -24,9 +24,9 @@ from eos_tui.display import THEME, Display
 from eos_tui.memory import Memory
 from eos_tui.output import is_utf8
 from eos_tui.screens import compare, home, run
+from eos_tui.screens.commands import Palette
 from eos_tui.screens.compare import CompareScreen
 from eos_tui.screens.home import Compared, HomeScreen, Opened
-from eos_tui.screens.palette import Palette
 from eos_tui.screens.run import RunScreen
 from eos_tui.settings import Loaded, did_you_mean
 from eos_tui.snapshot import RunSnapshot

@@ -21,13 +21,12 @@ NEVER_WITHOUT_KEY = frozenset({"leave", "help", "close", "yes", "no"})
 
 
 class Bound(NamedTuple):
-    """A binding, and where it holds."""
+    """A binding, and where it is."""
 
+    place: type[DOMNode]
     name: str
     """Its id: `SCREEN.word`."""
     binding: Binding
-    is_modal: bool
-    """Whether its screen hides what lies below it from the keys."""
 
     @property
     def screen(self) -> str:
@@ -37,12 +36,7 @@ class Bound(NamedTuple):
 
 def catalog(app: type[App[Any]]) -> list[Bound]:
     """The bindings of the app, of its screens and of their widgets."""
-    return [
-        Bound(binding.id, binding, issubclass(place, ModalScreen))
-        for place in (app, *_places())
-        for binding in keys.bindings_of(place)
-        if binding.id
-    ]
+    return [Bound(place, binding.id, binding) for place in (app, *_places()) for binding in keys.own_bindings(place) if binding.id]
 
 
 def checked(asked: Mapping[str, str], bound: Sequence[Bound], *, label: str) -> dict[str, str]:
@@ -94,18 +88,26 @@ def _does(name: str, bound: Sequence[Bound]) -> str:
 
 def _clashes(keymap: Mapping[str, str], bound: Sequence[Bound]) -> Iterator[tuple[str, str, str]]:
     """Keys that the keymap puts a second action on, with the name of the one that it puts there and of the other."""
-    for screen in dict.fromkeys(entry.screen for entry in bound):
+    for place in dict.fromkeys(entry.place for entry in bound):
         taken: dict[str, str] = {}
-        for entry in bound:
-            is_modal = any(other.is_modal for other in bound if other.screen == screen)
-            if entry.screen != screen and not (entry.screen == APP and (entry.binding.priority or not is_modal)):
-                continue
-            for key in keymap.get(entry.name, _normal_keys(entry.binding)).split(","):
+        for entry in _together(place, bound):
+            usual = keys.names(entry.binding)
+            for key in keymap[entry.name].split(",") if entry.name in keymap else usual:
                 other = taken.setdefault(key, entry.name)
-                if other != entry.name and key != keys.NO_KEY and {other, entry.name} & keymap.keys():
-                    one, other = (entry.name, other) if entry.name in keymap else (other, entry.name)
-                    yield key, one, other
+                moved = [name for name in (entry.name, other) if name in keymap]
+                if other != entry.name and key != keys.NO_KEY and moved:
+                    yield key, moved[0], other if moved[0] == entry.name else entry.name
 
 
-def _normal_keys(binding: Binding) -> str:
-    return ",".join(single.key for single in Binding.make_bindings([binding]))
+def _together(place: type[DOMNode], bound: Sequence[Bound]) -> list[Bound]:
+    """The bindings that hold where those of this class do: its own and its bases', those of its screen, the app's."""
+    screen = next(entry.screen for entry in bound if entry.place is place)
+    inherited = {binding.id for binding in keys.bindings_of(place)}
+    is_modal = issubclass(place, ModalScreen)
+    return [
+        entry
+        for entry in bound
+        if entry.name in inherited
+        or (entry.screen == screen and not issubclass(place, entry.place))
+        or (entry.screen == APP and (entry.binding.priority or not is_modal))
+    ]

@@ -83,9 +83,23 @@ def on_keys(binding: Binding, app: App[Any]) -> str:
 
 
 def bindings_of(*places: type[DOMNode]) -> Iterator[Binding]:
-    """What these classes themselves bind keys to, as far as it is explained."""
+    """What these classes and their bases bind keys to, as far as it has a name; what a class puts on a key goes before its bases."""
     for place in places:
-        yield from (binding for binding in vars(place).get("BINDINGS", ()) if isinstance(binding, Binding) and binding.tooltip)
+        taken: set[str] = set()
+        for base in place.__mro__:
+            found = [binding for binding in own_bindings(base) if not taken.issuperset(names(binding))]
+            yield from found
+            taken.update(name for binding in found for name in names(binding))
+
+
+def own_bindings(place: type) -> list[Binding]:
+    """What the class itself binds keys to, as far as it has a name."""
+    return [binding for binding in vars(place).get("BINDINGS", ()) if isinstance(binding, Binding) and binding.id]
+
+
+def names(binding: Binding) -> list[str]:
+    """Textual's names of the binding's keys."""
+    return [single.key for single in Binding.make_bindings([binding])]
 
 
 def _shown(key: str) -> str:

@@ -24,10 +24,9 @@ from eos_tui.display import Display, from_environment
 from eos_tui.replacing import replacing
 from eos_tui.ticks import Scale
 from eos_tui.window import Unit
-from runners import schema
 from runners.errors import OutputError, SettingsError
-from runners.schema import Document
 
+Document = dict[str, Any]
 Place = tuple[str, ...]
 """A key and the tables that it is in, from the top."""
 LOCK_SECONDS = 1.0
@@ -213,6 +212,8 @@ def _with_whole_names(document: Document, *, label: str) -> Document:
 
 def _in_words(error: msgspec.ValidationError, document: Document) -> str:
     """What msgspec found wrong."""
+    from runners import schema
+
     text, _, where = str(error).partition(" - at `$")
     place = re.findall(r"\.([^.\[\]`]+)", where)
     of: inspect.Type = inspect.type_info(Settings)

@@ -181,9 +181,7 @@ class HomeScreen(FrugalScreen[None]):
         """What the last key led to, until the next one."""
         self._table = RunsTable(ascii_only=ascii_only)
         self._head = Static(id="home-head", markup=False)
-        self._input = Input(
-            self._filter, placeholder="name  /regex/  status:running  lr>0.1  optimizer=adam  -not", id="filter", compact=True
-        )
+        self._input = Input(placeholder="name  /regex/  status:running  lr>0.1  optimizer=adam  -not", id="filter", compact=True)
         self._input.cursor_blink = False
 
     def compose(self) -> ComposeResult:
@@ -196,6 +194,7 @@ class HomeScreen(FrugalScreen[None]):
     def on_mount(self) -> None:
         """Begin to look, after the first frame."""
         self._input.display = False
+        self._input.value = self._filter
         if self._poll_seconds:
             self.call_after_refresh(threading.Thread(target=self._follow, name="eos-runs", daemon=True).start)
 
@@ -342,7 +341,7 @@ class HomeScreen(FrugalScreen[None]):
 
     def action_help(self) -> None:
         """Explain keys and screen."""
-        self.app.push_screen(HelpScreen(keys.bindings_of(HomeScreen)))
+        self.app.push_screen(HelpScreen(keys.bindings_of(type(self))))
 
     def _sort_by(self, key: str, *, is_reversed: bool) -> None:
         self._sorted_by = (key, is_reversed)

@@ -348,7 +348,7 @@ class RunScreen(FrugalScreen[None]):
 
     def action_help(self) -> None:
         """Explain keys and screen."""
-        self.app.push_screen(HelpScreen(keys.bindings_of(RunScreen, Body)))
+        self.app.push_screen(HelpScreen(keys.bindings_of(type(self), Body)))
 
     def _look(self, change: Callable[[View, RunSnapshot], View]) -> None:
         """Change what is shown of the run."""
