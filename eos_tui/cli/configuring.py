@@ -3,6 +3,8 @@
 import json
 import os
 from dataclasses import asdict, dataclass
+from itertools import groupby
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,7 +18,6 @@ if TYPE_CHECKING:
 
     from eos_tui.settings import Loaded
 
-INDENT = 2
 OPENING = """\
 # Settings of eos. `eos config` shows what counts now, and where it is from.
 # A line that begins with "# " and a key shows the default: take the "# " away and change it.
@@ -34,6 +35,8 @@ class Setting:
     origin: str
     """default, file, or the environment variable."""
     meaning: str
+    expected: str
+    """What it may be."""
 
 
 @dataclass(frozen=True)
@@ -56,10 +59,11 @@ def config(
     init: Annotated[bool, typer.Option("--init", help="Write the file with all defaults, commented; never over another.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Show the settings of the terminal app: their file, what counts, where it is from, what it means, and every key.
+    """Show the settings and the keys of the terminal app.
 
-    They are TOML. [display] is how the app is drawn. [keys] puts actions on other keys: run.stop = "S", "a,b" for two keys, "" for
-    none. [views] is what the app remembers by itself: panels, axes, the list's order. Ends with 2 when the file is not valid.
+    What counts, where it is from, what it means. The file is TOML. [display] is how the app is drawn. [keys] puts actions on
+    other keys: run.stop = "S", "a,b" for two keys, "" for none. [views] is what the app remembers by itself: panels, axes, the
+    list's order. Ends with 2 when the file is not valid.
     """
     from eos_tui import settings
     from runners.errors import SettingsError
@@ -89,22 +93,19 @@ def config(
 
 def template() -> str:
     """The file with every default as a comment."""
-    from eos_tui.settings import Loaded, config_path
+    from eos_tui.settings import Loaded
 
-    loaded = Loaded(config_path({}))
-    lines, table = [OPENING], ""
-    for row in _settings(loaded, environ={}):
-        if row.table != table:
-            lines.append(f"[{row.table}]")
-            table = row.table
-        lines += [f"# {row.meaning}", f"# {row.key} = {_toml(row.value)}", ""]
-    lines += ['[keys]  # one key, several as in "a,b", or "" for none', ""]
-    screen = ""
-    for action in _actions(loaded)[0]:
-        if action.screen != screen:
-            lines += [""] * bool(screen)
-            screen = action.screen
-        lines.append(f"# {f'{action.id} = {json.dumps(action.default, ensure_ascii=False)}':<32} # {action.meaning}")
+    loaded = Loaded(Path())
+    lines = [OPENING]
+    for table, rows in groupby(_settings(loaded, environ={}), lambda row: row.table):
+        lines.append(f"[{table}]")
+        for row in rows:
+            lines += [f"# {row.meaning} {row.expected[0].upper()}{row.expected[1:]}.", f"# {row.key} = {_toml(row.value)}", ""]
+    lines.append('[keys]  # one key, several as in "a,b", or "" for none')
+    for _, actions in groupby(_actions(loaded)[0], lambda action: action.screen):
+        lines.append("")
+        for action in actions:
+            lines.append(f"# {f'{action.id} = {_toml(action.default)}':<34} # {action.meaning}")
     return "\n".join(lines) + "\n"
 
 
@@ -118,17 +119,21 @@ def _settings(loaded: "Loaded", environ: "os._Environ[str] | dict[str, str] | No
 
 def _of_struct(struct: "msgspec.Struct", place: tuple[str, ...], loaded: "Loaded", environ: Any) -> "Iterator[Setting]":
     import msgspec
+    from msgspec import inspect, structs
 
     from eos_tui.display import VARIABLES
+    from runners import schema
     from runners.schemas import field_docs
 
     given: Any = loaded.given
     for table in place:
         given = given.get(table, {}) if isinstance(given, dict) else {}
-    for key, meaning in field_docs(type(struct)).items():
+    docs = field_docs(type(struct))
+    for field in structs.fields(struct):
+        key, expected = field.name, schema.in_words(inspect.type_info(field.type))
         variable = VARIABLES.get(key, "") if place == ("display",) else ""
         origin = variable if environ.get(variable) else "file" if key in given else "default"
-        yield Setting(".".join(place), key, msgspec.to_builtins(getattr(struct, key)), origin, meaning)
+        yield Setting(".".join(place), key, msgspec.to_builtins(getattr(struct, key)), origin, docs[key], expected)
 
 
 def _actions(loaded: "Loaded") -> tuple[list[Action], str]:
@@ -142,7 +147,7 @@ def _actions(loaded: "Loaded") -> tuple[list[Action], str]:
         asked = keymap.checked(loaded.settings.keys, bound, label=str(loaded.path))
     except SettingsError as problem:
         error = str(problem)
-    rows = []
+    rows: list[Action] = []
     for entry in sorted(bound, key=lambda entry: entry.screen):
         now = asked.get(entry.name, entry.binding.key)
         origin = "file" if entry.name in asked else "default"
@@ -154,24 +159,26 @@ def _actions(loaded: "Loaded") -> tuple[list[Action], str]:
 def _print(loaded: "Loaded", found: list[Setting], actions: list[Action]) -> None:
     advice = "" if loaded.path.exists() else " (does not exist; `eos config --init` writes one)"
     typer.echo(f"{loaded.path}{advice}\nCommand line over environment over this file over default.")
-    table = ""
-    for row in found:
-        if row.table != table:
-            typer.echo(f"\n[{row.table}]")
-            table = row.table
-        left = f"{'':<{INDENT}}{f'{row.key} = {_toml(row.value)}':<28}  {row.origin:<10}  "
-        typer.echo(wrapped(left + row.meaning, indent=len(left)))
+    for table, rows in groupby(found, lambda row: row.table):
+        typer.echo(f"\n[{table}]")
+        for row in rows:
+            _print_row(f"  {f'{row.key} = {_toml(row.value)}':<28}  {row.origin:<10}  ", f"{row.meaning} ({row.expected})")
     typer.echo('\n[keys]  such as run.stop = "S"')
-    screen, width = "", max(len(action.id) for action in actions)
-    for action in actions:
-        if action.screen != screen:
-            typer.echo()
-            screen = action.screen
-        left = f"{'':<{INDENT}}{action.id:<{width}}  {action.keys or 'none':<16}  {action.origin:<7}  "
-        typer.echo(wrapped(left + action.meaning, indent=len(left)))
+    width = max(len(action.id) for action in actions)
+    for _, bound in groupby(actions, lambda action: action.screen):
+        typer.echo()
+        for action in bound:
+            _print_row(f"  {action.id:<{width}}  {action.keys or '(none)':<16}  {action.origin:<7}  ", action.meaning)
+
+
+def _print_row(left: str, meaning: str) -> None:
+    typer.echo(wrapped(left + meaning, indent=len(left)))
 
 
 def _toml(value: Any) -> str:
+    """A value as TOML has it; what is not set, which it cannot say, as three dots."""
+    if value is None:
+        return "..."
     if isinstance(value, dict):
         items = ", ".join(f"{json.dumps(key, ensure_ascii=False)} = {_toml(item)}" for key, item in value.items())
         return f"{{ {items} }}" if items else "{}"
