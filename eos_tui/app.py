@@ -36,6 +36,8 @@ from runners.run_folder import RunFolder, reference
 
 TERMINAL_SECONDS = 1.0
 """Time between two looks at whether the terminal is still there, for when no hang-up signal says so."""
+PALETTE_SECONDS = 0.1
+"""How long the palette has to find its commands before it is drawn."""
 WARNING_SECONDS = 30.0
 """How long a warning about the settings stays on the screen."""
 LAST_SECONDS = 2.0
@@ -161,6 +163,8 @@ class EosApp(App[str]):
 
     def action_palette(self) -> None:
         """Offer everything that can be done."""
+        # One repaint, with the commands in it, in place of two.
+        self.delay_update(PALETTE_SECONDS)
         self.push_screen(Palette())
 
     def action_choose_theme(self, name: str) -> None:

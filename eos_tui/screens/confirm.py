@@ -5,11 +5,12 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container
-from textual.screen import ModalScreen
 from textual.widgets import Static
 
+from eos_tui.widgets.frugal import FrugalModal
 
-class ConfirmScreen(ModalScreen[bool]):
+
+class ConfirmScreen(FrugalModal[bool]):
     """Gives True for y, False for n or Escape."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

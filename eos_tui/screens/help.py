@@ -8,10 +8,10 @@ from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
-from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from eos_tui import keys
+from eos_tui.widgets.frugal import FrugalModal
 
 READING = """\
 The first line says how the run stands; the second which edge is near. A ratio of 1 is the edge: below it the step
@@ -22,7 +22,7 @@ divergence, o an eigenvalue that overtook the largest, p a pause, r a resume, b 
 start, e any other. Colours repeat what the words say."""
 
 
-class HelpScreen(ModalScreen[None]):
+class HelpScreen(FrugalModal[None]):
     """A box over the run; closes with Esc, ? or q."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,question_mark,q", "dismiss", "close", tooltip="Close this.", id="help.close")]

@@ -6,16 +6,16 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
-from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from eos_tui import keys
 from eos_tui.arrangement import Choice
 from eos_tui.output import printable
 from eos_tui.screens.help import HelpScreen
+from eos_tui.widgets.frugal import FrugalModal
 
 
-class PanelsScreen(ModalScreen[tuple[Choice, ...] | None]):
+class PanelsScreen(FrugalModal[tuple[Choice, ...] | None]):
     """Gives the panels as chosen; None when all is to stay as it was."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.control import Control
 from textual._compositor import ChopsUpdate, Compositor
 from textual.binding import ActiveBinding
-from textual.screen import Screen
+from textual.screen import ModalScreen, Screen
 
 from eos_tui.keys import NO_KEY, bindings_of
 
@@ -62,3 +62,11 @@ class FrugalScreen(Screen[Result]):
         places = {binding.id: place for place, binding in enumerate(bindings_of(type(self)))}
         found = [(key, active) for key, active in super().active_bindings.items() if key != NO_KEY]
         return dict(sorted(found, key=lambda pair: places.get(pair[1].binding.id, len(places))))
+
+
+class FrugalModal(ModalScreen[Result]):
+    """Base of boxes over a screen: drawn once with what is in them, where Textual sends the whole screen before and after it is."""
+
+    def on_mount(self) -> None:
+        """Wait for what is in the box."""
+        self.app.delay_update()
