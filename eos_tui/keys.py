@@ -13,6 +13,7 @@ from textual.app import App
 from textual.binding import Binding
 from textual.dom import DOMNode
 from textual.keys import Keys
+from textual.screen import Screen
 
 NO_KEY = "no_key"
 """What an action that the user wants on no key is put on: no terminal sends it."""
@@ -80,6 +81,11 @@ def on_keys(binding: Binding, app: App[Any]) -> str:
     """The keys that the binding is on in this app, as they are typed; empty where the user wants none."""
     asked = app._keymap.get(binding.id or "")
     return shown(asked) if asked else binding.key_display or shown(binding.key)
+
+
+def first_keys(screen: Screen[Any]) -> dict[str, str]:
+    """The first key of each action of the screen, as it is typed, by the action's name."""
+    return {binding.id: on_keys(binding, screen.app).split(", ")[0] for binding in bindings_of(type(screen)) if binding.id}
 
 
 def bindings_of(*places: type[DOMNode]) -> Iterator[Binding]:

@@ -7,6 +7,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Container
 from textual.widgets import Static
 
+from eos_tui import keys
 from eos_tui.widgets.frugal import FrugalModal
 
 
@@ -29,10 +30,13 @@ class ConfirmScreen(FrugalModal[bool]):
         """
         super().__init__()
         self._question = question
-        self._text = f"{consequence}\n\ny  {yes}\nn  {no}"
+        self._consequence = consequence
+        self._answers = {"confirm.yes": yes, "confirm.no": no}
 
     def compose(self) -> ComposeResult:
         """One box in the middle of the screen."""
         with Container(classes="dialog") as box:
             box.border_title = self._question
-            yield Static(self._text, markup=False)
+            first = keys.first_keys(self)
+            answers = [f"{first[name]}  {does}" for name, does in self._answers.items()]
+            yield Static("\n".join([self._consequence, "", *answers]), markup=False)

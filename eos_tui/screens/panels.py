@@ -45,11 +45,12 @@ class PanelsScreen(FrugalModal[tuple[Choice, ...] | None]):
 
     def compose(self) -> ComposeResult:
         """The list, and the keys below it."""
-        words = [f"{keys.on_keys(binding, self.app).split(', ')[0]} {binding.description}" for binding in keys.bindings_of(type(self))]
+        first = keys.first_keys(self)
+        words = [f"{first[binding.id or '']} {binding.description}" for binding in keys.bindings_of(type(self)) if binding.description]
         with VerticalScroll(classes="dialog") as box:
             box.border_title = "panels of all runs"
             yield self._list
-            yield Static("\n" + "  ".join(word for word in words if not word.endswith(" ")), markup=False)
+            yield Static("\n" + "  ".join(words), markup=False)
 
     def on_mount(self) -> None:
         """Show the list."""

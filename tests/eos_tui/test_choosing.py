@@ -68,16 +68,18 @@ async def palette(pilot, letters: str = "") -> list[str]:
 
 
 async def test_an_action_is_on_the_key_that_the_user_gave_it_and_on_no_other(run, path):
-    async with app_of(begun(run), path, '[keys]\nrun.stop = "S"').run_test(size=(120, 40)) as pilot:
+    async with app_of(begun(run), path, '[keys]\nrun.stop = "S"\nconfirm.yes = "Y"').run_test(size=(120, 40)) as pilot:
         shown = await look(pilot)
         await pilot.press("s")
         before = isinstance(pilot.app.screen, ConfirmScreen)
         await pilot.press("S")
         after = isinstance(pilot.app.screen, ConfirmScreen)
+        question = await settled(pilot)
 
     assert not before
     assert after
     assert " S stop " in shown
+    assert "│  Y  stop the run" in question
 
 
 async def test_footer_and_help_show_the_keys_as_they_are(run, path):
