@@ -19,18 +19,27 @@ from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.pilot import Pilot
 
+from eos_tui import settings
 from eos_tui.display import THEME, Display
+from eos_tui.memory import Memory
 from eos_tui.output import is_utf8
 from eos_tui.screens import compare, home, run
+from eos_tui.screens.commands import Palette
 from eos_tui.screens.compare import CompareScreen
 from eos_tui.screens.home import Compared, HomeScreen, Opened
 from eos_tui.screens.run import RunScreen
+from eos_tui.settings import Loaded, did_you_mean
 from eos_tui.snapshot import RunSnapshot
 from eos_tui.widgets.words import farewell
+from runners.errors import SettingsError
 from runners.run_folder import RunFolder, reference
 
 TERMINAL_SECONDS = 1.0
 """Time between two looks at whether the terminal is still there, for when no hang-up signal says so."""
+PALETTE_SECONDS = 0.1
+"""How long the palette has to find its commands before it is drawn."""
+WARNING_SECONDS = 30.0
+"""How long a warning about the settings stays on the screen."""
 LAST_SECONDS = 2.0
 """How long a terminal that takes no more output may hold up the end that a signal asked for."""
 
@@ -44,10 +53,14 @@ class EosApp(App[str]):
 
     TITLE = "eos"
     CSS_PATH = "app.tcss"
+    # Ours is opened by another key: Ctrl-P is taken in VS Code.
     ENABLE_COMMAND_PALETTE = False
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("ctrl+c,ctrl+q", "leave", show=False, priority=True),
-        Binding("ctrl+z", "suspend_process", show=False, priority=True),
+        Binding("ctrl+c,ctrl+q", "leave", show=False, priority=True, tooltip="Leave the viewer. Runs go on.", id="app.leave"),
+        Binding("ctrl+z", "suspend_process", show=False, priority=True, tooltip="Back to the shell; `fg` comes back.", id="app.suspend"),
+        Binding(
+            "colon", "palette", show=False, tooltip="Everything that can be done here, found by typing letters of it.", id="app.palette"
+        ),
     ]
 
     def __init__(
@@ -57,6 +70,7 @@ class EosApp(App[str]):
         poll_seconds: float | None = None,
         clock: Callable[[], float] = time.time,
         display: Display | None = None,
+        loaded: Loaded | None = None,
     ) -> None:
         """Prepare; files are first read once the screen stands.
 
@@ -65,8 +79,9 @@ class EosApp(App[str]):
             poll_seconds: Time between two looks at its files, the screen's own where None; 0 leaves the looking to `poll_now`.
             clock: Seconds since the epoch.
             display: How it is drawn.
+            loaded: The user's settings; without them nothing is remembered.
         """
-        display = display or Display()
+        display = display or (loaded or Loaded(Path())).display(os.environ)
         super().__init__(ansi_color=True if display.theme == THEME else None)
         self.theme = display.theme if display.theme in self.available_themes else THEME
         self.animation_level = "none"
@@ -75,6 +90,9 @@ class EosApp(App[str]):
         self._poll_seconds = poll_seconds
         self._clock = clock
         self._appearance = display
+        self._memory = Memory(loaded, failed=self._warn_from_thread)
+        self.warnings = list(self._obey(loaded)) if loaded else []
+        """What is wrong with the settings; said once the screen stands."""
         self._first = self._screen_of(shown)
 
     @property
@@ -93,8 +111,14 @@ class EosApp(App[str]):
     def on_ready(self) -> None:
         """Begin to look after the terminal."""
         self.app_resume_signal.subscribe(self, lambda _: self.screen.refresh())
+        for warning in self.warnings:
+            self._warn(warning)
         if not self.is_headless:
             self.set_interval(TERMINAL_SECONDS, _end_without_terminal)
+
+    def on_unmount(self) -> None:
+        """Keep what was chosen last."""
+        self._memory.close()
 
     def poll_now(self) -> None:
         """Look once, at once, at the files of what is shown."""
@@ -137,6 +161,18 @@ class EosApp(App[str]):
         screen = next((screen for screen in reversed(self.screen_stack) if isinstance(screen, RunScreen)), None)
         self.exit(farewell(screen.snapshot, run=screen.run) if screen and screen.snapshot else None)
 
+    def action_palette(self) -> None:
+        """Offer everything that can be done."""
+        # One repaint, with the commands in it, in place of two.
+        self.delay_update(PALETTE_SECONDS)
+        self.push_screen(Palette())
+
+    def action_choose_theme(self, name: str) -> None:
+        """Draw in these colours, and remember it."""
+        self.ansi_color = True if name == THEME else None
+        self.theme = name
+        self._memory.remember_display(theme=name)
+
     async def action_quit(self) -> None:
         """Leave; runs go on."""
         self.action_leave()
@@ -148,7 +184,9 @@ class EosApp(App[str]):
 
     def _run_screen(self, folder: RunFolder) -> RunScreen:
         seconds = run.POLL_SECONDS if self._poll_seconds is None else self._poll_seconds
-        return RunScreen(folder, run=reference(folder), poll_seconds=seconds, clock=self._clock, ascii_only=self._appearance.ascii)
+        return RunScreen(
+            folder, run=reference(folder), poll_seconds=seconds, clock=self._clock, ascii_only=self._appearance.ascii, memory=self._memory
+        )
 
     def _compare_screen(self, folders: Sequence[RunFolder]) -> CompareScreen:
         seconds = compare.POLL_SECONDS if self._poll_seconds is None else self._poll_seconds
@@ -156,7 +194,31 @@ class EosApp(App[str]):
 
     def _home_screen(self, runs: Path) -> HomeScreen:
         seconds = home.POLL_SECONDS if self._poll_seconds is None else self._poll_seconds
-        return HomeScreen(runs, poll_seconds=seconds, clock=self._clock, ascii_only=self._appearance.ascii)
+        return HomeScreen(runs, poll_seconds=seconds, clock=self._clock, ascii_only=self._appearance.ascii, memory=self._memory)
+
+    def _obey(self, loaded: Loaded) -> Iterator[str]:
+        """Put actions on the keys that the settings ask for; what is wrong with them."""
+        if loaded.error:
+            yield f"{loaded.error} Until it is mended the defaults count, and nothing is remembered."
+        if loaded.settings.keys:
+            # Checking loads every screen.
+            from eos_tui import keymap
+
+            try:
+                self.set_keymap(keymap.checked(loaded.settings.keys, keymap.catalog(type(self)), label=str(loaded.path)))
+            except SettingsError as error:
+                yield f"{error} Until it is mended all actions are on their default keys."
+        theme = loaded.given.get("display", {}).get("theme", THEME)
+        if theme not in self.available_themes:
+            hint = did_you_mean(theme, sorted(self.available_themes))
+            yield f'{loaded.path}: display.theme = "{theme}": there is no such theme.{hint}'
+
+    def _warn(self, words: str) -> None:
+        self.notify(words, severity="warning", timeout=WARNING_SECONDS, markup=False)
+
+    def _warn_from_thread(self, words: str) -> None:
+        if self._event_loop is not None and self.is_running:
+            self._event_loop.call_soon_threadsafe(self._warn, words)
 
 
 def watch(shown: Shown, *, display: Display | None = None) -> str | None:
@@ -169,14 +231,16 @@ def watch(shown: Shown, *, display: Display | None = None) -> str | None:
     Returns:
         What to print on the restored terminal; None when nothing is known of the run.
     """
+    loaded = settings.load(settings.config_path(os.environ))
     # Textual writes to the standard error stream.
-    display = display or Display(ascii=not is_utf8(sys.__stderr__.encoding if sys.__stderr__ else None))
-    app = EosApp(shown, display=display)
+    is_ascii = not is_utf8(sys.__stderr__.encoding if sys.__stderr__ else None)
+    display = display or loaded.display(os.environ, terminal={"ascii": is_ascii})
+    app = EosApp(shown, display=display, loaded=loaded)
     with _ended_by_signals(app):
         return app.run(mouse=display.mouse)
 
 
-def once(shown: Shown, *, width: int, height: int, display: Display | None = None) -> str:
+def once(shown: Shown, *, width: int, height: int, display: Display | None = None, loaded: Loaded | None = None) -> str:
     """The screen of a run, of several, or of the runs of a folder, as it is now, as text: rows without the blanks at their right.
 
     Args:
@@ -184,11 +248,13 @@ def once(shown: Shown, *, width: int, height: int, display: Display | None = Non
         width: Cells across.
         height: Rows.
         display: How it is drawn.
+        loaded: The user's settings; what is wrong with them is not told.
 
     Raises:
         LogError: If the log is not one.
     """
-    app = EosApp(shown, poll_seconds=0, display=display)
+    app = EosApp(shown, poll_seconds=0, display=display, loaded=loaded)
+    app.warnings.clear()
     rows: list[str] = []
 
     async def look(pilot: Pilot[object]) -> None:

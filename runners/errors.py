@@ -54,5 +54,11 @@ class OutputError(EosError):
     exit_code = ExitCode.USAGE
 
 
+class SettingsError(EosError):
+    """The user's settings are not valid, or cannot be written."""
+
+    exit_code = ExitCode.USAGE
+
+
 class CheckpointError(EosError):
     """A checkpoint that cannot be read, or that does not belong to the run."""

@@ -55,7 +55,7 @@ def field_docs(struct: type) -> dict[str, str]:
     """What the docstrings below a struct's fields say, those of its bases included."""
     found: dict[str, str] = {}
     for base in reversed(struct.__mro__):
-        if base.__module__ in (module.__name__ for module in MODULES):
+        if issubclass(base, msgspec.Struct) and base is not msgspec.Struct:
             found |= _module_docs(base.__module__).get(base.__name__, {})
     return found
 

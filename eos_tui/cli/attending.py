@@ -88,11 +88,14 @@ def show_live(shown: Sequence[RunFolder] | Path) -> None:
 
 def print_screen(shown: RunFolder | Sequence[RunFolder] | Path) -> None:
     """Print the screen of a run, of several, or of the runs of a folder, as large as the terminal; COLUMNS and LINES give another size."""
-    from eos_tui import app
-    from eos_tui.display import Display
+    from eos_tui import app, settings
 
+    loaded = settings.load(settings.config_path(os.environ))
+    if loaded.error:
+        say(loaded.error)
     columns, lines = shutil.get_terminal_size()
-    typer.echo(app.once(shown, width=columns, height=lines, display=Display(ascii=not is_utf8(sys.stdout.encoding))))
+    display = loaded.display(os.environ, terminal={"ascii": not is_utf8(sys.stdout.encoding)})
+    typer.echo(app.once(shown, width=columns, height=lines, display=display, loaded=loaded))
 
 
 def resume(folder: RunFolder, *, detach: bool, plain: bool) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from eos_tui import __version__
-from eos_tui.cli import comparing, files, looking, overlaying, reproducing, requests, running
+from eos_tui.cli import comparing, configuring, files, looking, overlaying, reproducing, requests, running
 from eos_tui.cli.group import Group
 
 app = typer.Typer(
@@ -54,6 +54,7 @@ app.command("compare-flow")(comparing.compare_flow)
 app.command()(reproducing.reproduce)
 app.command()(looking.presets)
 app.command()(looking.doctor)
+app.command()(configuring.config)
 
 
 def main() -> None:

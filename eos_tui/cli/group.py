@@ -2,7 +2,9 @@
 
 import json
 import os
+import shutil
 import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -56,3 +58,9 @@ def print_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     widths = [max(len(row[column]) for row in (titles, *rows)) for column in range(len(titles))]
     for row in (titles, *rows):
         typer.echo("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+
+
+def wrapped(text: str, *, indent: int) -> str:
+    """The text in lines as wide as the terminal, all but the first one indented."""
+    columns = max(shutil.get_terminal_size().columns, indent + 20)
+    return textwrap.fill(text, columns, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False)

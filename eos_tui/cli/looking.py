@@ -1,8 +1,6 @@
 """The commands that list and show: runs, one run, presets, the machine."""
 
 import os
-import shutil
-import textwrap
 import time
 from itertools import zip_longest
 from pathlib import Path
@@ -10,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from eos_tui.cli.group import Json, Run, RunsDir, print_json, print_table, say
+from eos_tui.cli.group import Json, Run, RunsDir, print_json, print_table, say, wrapped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -140,19 +138,13 @@ def presets(
         else:
             width = max(len(preset.name) for preset in found) + 2
             for preset in found:
-                typer.echo(_wrapped(f"{preset.name:<{width}}{preset.claim}", indent=width))
+                typer.echo(wrapped(f"{preset.name:<{width}}{preset.claim}", indent=width))
     elif as_json:
         typer.echo(spec_file.to_json(spec_file.read(name)).decode())
     else:
         spec_file.read(name)
         paths = {preset.name: preset.path for preset in spec_file.presets()}
         typer.echo(paths.get(name, Path(name)).read_text(encoding="utf-8"), nl=False)
-
-
-def _wrapped(text: str, *, indent: int) -> str:
-    """The text in lines as wide as the terminal, all but the first one indented."""
-    columns = max(shutil.get_terminal_size().columns, indent + 20)
-    return textwrap.fill(text, columns, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False)
 
 
 def doctor(*, runs_dir: RunsDir = None, as_json: Json = False) -> None:
@@ -170,8 +162,8 @@ def doctor(*, runs_dir: RunsDir = None, as_json: Json = False) -> None:
         print_json(msgspec.to_builtins(found))
     else:
         for check in found:
-            typer.echo(_wrapped(f"{check.status:<8} {check.name:<18} {check.found}", indent=28))
+            typer.echo(wrapped(f"{check.status:<8} {check.name:<18} {check.found}", indent=28))
             if check.advice:
-                typer.echo(_wrapped(f"{'':<28}{check.advice}", indent=28))
+                typer.echo(wrapped(f"{'':<28}{check.advice}", indent=28))
     if any(check.status == "problem" for check in found):
         raise typer.Exit(1)

@@ -6,11 +6,13 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container
-from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
+from eos_tui import keys
+from eos_tui.widgets.frugal import FrugalModal
 
-class AskScreen(ModalScreen[str | None]):
+
+class AskScreen(FrugalModal[str | None]):
     """Gives what was typed once it is valid and Enter was pressed, None for Escape."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss(None)", "leave it", id="ask.leave", tooltip="Change nothing.")]
@@ -28,6 +30,7 @@ class AskScreen(ModalScreen[str | None]):
         self._question = question
         self._consequence = consequence
         self._input = Input(text, compact=True, select_on_focus=False)
+        self._input.cursor_blink = False
         self._problem = problem
         self._said = Static("", markup=False)
 
@@ -38,7 +41,7 @@ class AskScreen(ModalScreen[str | None]):
             yield Static(self._consequence + "\n", markup=False)
             yield self._input
             yield self._said
-            yield Static("\nEnter  do it\nEsc    leave it", markup=False)
+            yield Static(f"\nEnter  do it\n{keys.first_keys(self)['ask.leave']:<5}  leave it", markup=False)
 
     def on_input_changed(self, event: Input.Changed) -> None:
         """Say what is wrong while the user types."""

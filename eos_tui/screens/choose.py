@@ -7,11 +7,13 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container
 from textual.events import Key
-from textual.screen import ModalScreen
 from textual.widgets import Static
 
+from eos_tui import keys
+from eos_tui.widgets.frugal import FrugalModal
 
-class ChooseScreen(ModalScreen[str | None]):
+
+class ChooseScreen(FrugalModal[str | None]):
     """Gives the key that was pressed, of those that stand for a choice; None for Escape."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q", "dismiss(None)", "leave it", id="choose.leave", tooltip="Choose nothing.")]
@@ -27,14 +29,14 @@ class ChooseScreen(ModalScreen[str | None]):
         super().__init__()
         self._question = question
         self._choices = choices
-        lines = [*(f"{key}    {meaning}" for key, meaning in choices.items()), "Esc  leave it"]
-        self._text = "\n".join([consequence, "", *lines])
+        self._consequence = consequence
 
     def compose(self) -> ComposeResult:
         """One box in the middle of the screen."""
         with Container(classes="dialog") as box:
             box.border_title = self._question
-            yield Static(self._text, markup=False)
+            lines = {**self._choices, keys.first_keys(self)["choose.leave"]: "leave it"}
+            yield Static("\n".join([self._consequence, "", *(f"{key:<3}  {does}" for key, does in lines.items())]), markup=False)
 
     def on_key(self, event: Key) -> None:
         """Give the choice."""

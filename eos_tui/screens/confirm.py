@@ -5,16 +5,18 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container
-from textual.screen import ModalScreen
 from textual.widgets import Static
 
+from eos_tui import keys
+from eos_tui.widgets.frugal import FrugalModal
 
-class ConfirmScreen(ModalScreen[bool]):
+
+class ConfirmScreen(FrugalModal[bool]):
     """Gives True for y, False for n or Escape."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("y", "dismiss(True)", "yes"),
-        Binding("n,escape,q", "dismiss(False)", "no"),
+        Binding("y", "dismiss(True)", "yes", tooltip="Do it.", id="confirm.yes"),
+        Binding("n,escape,q", "dismiss(False)", "no", tooltip="Leave everything as it is.", id="confirm.no"),
     ]
 
     def __init__(self, question: str, *, consequence: str, yes: str, no: str) -> None:
@@ -28,10 +30,13 @@ class ConfirmScreen(ModalScreen[bool]):
         """
         super().__init__()
         self._question = question
-        self._text = f"{consequence}\n\ny  {yes}\nn  {no}"
+        self._consequence = consequence
+        self._answers = {"confirm.yes": yes, "confirm.no": no}
 
     def compose(self) -> ComposeResult:
         """One box in the middle of the screen."""
         with Container(classes="dialog") as box:
             box.border_title = self._question
-            yield Static(self._text, markup=False)
+            first = keys.first_keys(self)
+            answers = [f"{first[name]}  {does}" for name, does in self._answers.items()]
+            yield Static("\n".join([self._consequence, "", *answers]), markup=False)

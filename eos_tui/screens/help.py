@@ -4,13 +4,15 @@ from collections.abc import Iterable
 from typing import ClassVar
 
 from rich.table import Table
+from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
-from textual.screen import ModalScreen
 from textual.widgets import Static
 
-KEY_NAMES = {"question_mark": "?", "escape": "Esc", "space": "space"}
+from eos_tui import keys
+from eos_tui.widgets.frugal import FrugalModal
+
 READING = """\
 The first line says how the run stands; the second which edge is near. A ratio of 1 is the edge: below it the step
 size is small enough for the curvature, at it the two are in balance, past it the loss may oscillate or blow up.
@@ -20,10 +22,10 @@ divergence, x an edge crossed, l a jump of the learning rate, o an eigenvalue th
 resume, b another batch size, w the end of a warm start, e any other. Colours repeat what the words say."""
 
 
-class HelpScreen(ModalScreen[None]):
+class HelpScreen(FrugalModal[None]):
     """A box over the run; closes with Esc, ? or q."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,question_mark,q", "dismiss", "close")]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,question_mark,q", "dismiss", "close", tooltip="Close this.", id="help.close")]
 
     def __init__(self, bindings: Iterable[Binding], *, reading: str = READING) -> None:
         """Explain a screen.
@@ -34,13 +36,13 @@ class HelpScreen(ModalScreen[None]):
         """
         super().__init__()
         self._reading = reading
-        self._keys = [(binding.key_display or binding.key.replace(",", ", "), binding.tooltip) for binding in bindings]
+        self._explained = list(bindings)
 
     def compose(self) -> ComposeResult:
         """Keys, and how to read the screen."""
         table = Table.grid(padding=(0, 2))
-        for key, meaning in [*self._keys, ("escape", "Close this.")]:
-            table.add_row(KEY_NAMES.get(key, key), meaning)
+        for binding in [*self._explained, *keys.bindings_of(type(self.app), type(self))]:
+            table.add_row(Text(keys.on_keys(binding, self.app)), Text(binding.tooltip))
         with VerticalScroll(classes="dialog") as box:
             box.border_title = "keys, and how to read the screen"
             yield Static(table)

@@ -10,10 +10,11 @@ from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.widgets import Footer, Input, Static
 
-from eos_tui import export, filtering, launch, reproduction
+from eos_tui import export, filtering, keys, launch, reproduction
 from eos_tui.charts import RUN_TAGS
 from eos_tui.export import Format
 from eos_tui.filtering import FilterError
+from eos_tui.memory import Memory
 from eos_tui.runs import ENDED, Listed, RunsWatcher, move_to_trash
 from eos_tui.screens.ask import AskScreen
 from eos_tui.screens.choose import ChooseScreen
@@ -80,34 +81,75 @@ class HomeScreen(FrugalScreen[None]):
 
     AUTO_FOCUS = ""
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("q", "app.detach", "quit", tooltip="Leave. Runs go on."),
-        Binding("enter", "open", "open", tooltip="Show the run under the cursor; q or Esc comes back."),
+        Binding("q", "app.detach", "quit", tooltip="Leave. Runs go on.", id="home.leave"),
+        Binding("enter", "open", "open", tooltip="Show the run under the cursor; q or Esc comes back.", id="home.open"),
         Binding(
-            "slash", "filter", "filter", key_display="/", tooltip="Filter: name, /regex/, status:running, lr>0.1, optimizer=adam, -b8."
+            "slash",
+            "filter",
+            "filter",
+            key_display="/",
+            tooltip="Filter: name, /regex/, status:running, lr>0.1, optimizer=adam, -b8.",
+            id="home.filter",
         ),
-        Binding("o", "sort(1)", "sort", tooltip="Sort by the next column."),
-        Binding("O", "reverse", show=False, tooltip="Sort the other way round."),
-        Binding("space", "select", "select", tooltip="Choose the run under the cursor; stop and delete act on all that are chosen."),
+        Binding("o", "sort(1)", "sort", tooltip="Sort by the next column.", id="home.sort"),
+        Binding("O", "reverse", show=False, tooltip="Sort the other way round.", id="home.reverse"),
+        Binding(
+            "space",
+            "select",
+            "select",
+            tooltip="Choose the run under the cursor; stop and delete act on all that are chosen.",
+            id="home.select",
+        ),
         Binding("c", "compare", "compare", id="home.compare", tooltip="Lay the chosen runs over each other, two or more; q comes back."),
-        Binding("s", "stop", "stop", tooltip="Stop, after a question; each writes a checkpoint, from which `eos resume` goes on."),
-        Binding("r", "resume", "resume", tooltip="Go on with runs that were stopped, failed or crashed, from their last checkpoints."),
-        Binding("R", "rename", show=False, tooltip="Call the run under the cursor otherwise, once it has ended."),
         Binding(
-            "e", "export", show=False, tooltip="Write runs as JSON, JSON lines, CSV or Parquet into the folder that eos was started in."
+            "s",
+            "stop",
+            "stop",
+            tooltip="Stop, after a question; each writes a checkpoint, from which `eos resume` goes on.",
+            id="home.stop",
         ),
-        Binding("y", "copy", show=False, tooltip="Copy the command that does the run under the cursor again."),
-        Binding("d", "delete", "delete", tooltip="Move runs that have ended to the folder `trash` among the runs, after a question."),
-        Binding("up,k", "move(-1)", show=False, tooltip="The row above."),
-        Binding("down,j", "move(1)", show=False, tooltip="The row below."),
-        Binding("pageup", "move(-20)", show=False, tooltip="Twenty rows up."),
-        Binding("pagedown", "move(20)", show=False, tooltip="Twenty rows down."),
-        Binding("home", "move(-1000000)", show=False, tooltip="The first row."),
-        Binding("end", "move(1000000)", show=False, tooltip="The last row."),
-        Binding("escape", "clear", show=False, tooltip="No filter, and nothing chosen."),
-        Binding("question_mark", "help", "help", key_display="?", tooltip="This page."),
+        Binding(
+            "r",
+            "resume",
+            "resume",
+            tooltip="Go on with runs that were stopped, failed or crashed, from their last checkpoints.",
+            id="home.resume",
+        ),
+        Binding("R", "rename", show=False, tooltip="Call the run under the cursor otherwise, once it has ended.", id="home.rename"),
+        Binding(
+            "e",
+            "export",
+            show=False,
+            tooltip="Write runs as JSON, JSON lines, CSV or Parquet into the folder that eos was started in.",
+            id="home.export",
+        ),
+        Binding("y", "copy", show=False, tooltip="Copy the command that does the run under the cursor again.", id="home.copy"),
+        Binding(
+            "d",
+            "delete",
+            "delete",
+            tooltip="Move runs that have ended to the folder `trash` among the runs, after a question.",
+            id="home.delete",
+        ),
+        Binding("up,k", "move(-1)", show=False, tooltip="The row above.", id="home.up"),
+        Binding("down,j", "move(1)", show=False, tooltip="The row below.", id="home.down"),
+        Binding("pageup", "move(-20)", show=False, tooltip="Twenty rows up.", id="home.page_up"),
+        Binding("pagedown", "move(20)", show=False, tooltip="Twenty rows down.", id="home.page_down"),
+        Binding("home", "move(-1000000)", show=False, tooltip="The first row.", id="home.first"),
+        Binding("end", "move(1000000)", show=False, tooltip="The last row.", id="home.last"),
+        Binding("escape", "clear", show=False, tooltip="No filter, and nothing chosen.", id="home.clear"),
+        Binding("question_mark", "help", "help", key_display="?", tooltip="This page.", id="home.help"),
     ]
 
-    def __init__(self, runs: Path, *, poll_seconds: float, clock: Callable[[], float], ascii_only: bool = False) -> None:
+    def __init__(
+        self,
+        runs: Path,
+        *,
+        poll_seconds: float,
+        clock: Callable[[], float],
+        ascii_only: bool = False,
+        memory: Memory | None = None,
+    ) -> None:
         """Show nothing yet; the folder is first looked at once the screen stands.
 
         Args:
@@ -115,8 +157,10 @@ class HomeScreen(FrugalScreen[None]):
             poll_seconds: Time between two looks at it; 0 leaves the looking to `poll_now`.
             clock: Seconds since 1970.
             ascii_only: For terminals without Unicode.
+            memory: How the list is shown, and what keeps it.
         """
         super().__init__()
+        self._memory = memory or Memory()
         self._place = runs
         self._poll_seconds = poll_seconds
         self._clock = clock
@@ -130,13 +174,15 @@ class HomeScreen(FrugalScreen[None]):
         self._at: str | None = None
         """Name of the run under the cursor; the newest at first."""
         self._selected: frozenset[str] = frozenset()
-        self._sorted_by = ("age", True)
-        self._filter = ""
+        view = self._memory.home
+        self._sorted_by = (view.sort, view.reverse) if view.sort in {column.key for column in columns() if column.title} else ("age", True)
+        self._filter = view.filter
         self._said = ""
         """What the last key led to, until the next one."""
         self._table = RunsTable(ascii_only=ascii_only)
         self._head = Static(id="home-head", markup=False)
         self._input = Input(placeholder="name  /regex/  status:running  lr>0.1  optimizer=adam  -not", id="filter", compact=True)
+        self._input.cursor_blink = False
 
     def compose(self) -> ComposeResult:
         """From the top down."""
@@ -148,6 +194,7 @@ class HomeScreen(FrugalScreen[None]):
     def on_mount(self) -> None:
         """Begin to look, after the first frame."""
         self._input.display = False
+        self._input.value = self._filter
         if self._poll_seconds:
             self.call_after_refresh(threading.Thread(target=self._follow, name="eos-runs", daemon=True).start)
 
@@ -175,6 +222,7 @@ class HomeScreen(FrugalScreen[None]):
         """Keep the filter, and go back to the list."""
         self._input.display = False
         self.set_focus(None)
+        self._memory.remember_home(filter=self._filter)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002 - Textual's signature
         """Keys are the filter's while it is typed, but for Esc."""
@@ -212,13 +260,11 @@ class HomeScreen(FrugalScreen[None]):
         """Sort by the next column."""
         keys = [column.key for column in columns() if column.title]
         key = keys[(keys.index(self._sorted_by[0]) + direction) % len(keys)]
-        self._sorted_by = (key, key == "age")
-        self._draw()
+        self._sort_by(key, is_reversed=key == "age")
 
     def action_reverse(self) -> None:
         """Sort the other way round."""
-        self._sorted_by = (self._sorted_by[0], not self._sorted_by[1])
-        self._draw()
+        self._sort_by(self._sorted_by[0], is_reversed=not self._sorted_by[1])
 
     def action_select(self) -> None:
         """Choose the run under the cursor, or not, and go on to the next."""
@@ -295,7 +341,12 @@ class HomeScreen(FrugalScreen[None]):
 
     def action_help(self) -> None:
         """Explain keys and screen."""
-        self.app.push_screen(HelpScreen(binding for binding in self.BINDINGS if isinstance(binding, Binding)))
+        self.app.push_screen(HelpScreen(keys.bindings_of(type(self))))
+
+    def _sort_by(self, key: str, *, is_reversed: bool) -> None:
+        self._sorted_by = (key, is_reversed)
+        self._memory.remember_home(sort=key, reverse=is_reversed)
+        self._draw()
 
     @property
     def _cursor(self) -> int:

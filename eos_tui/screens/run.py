@@ -7,18 +7,22 @@ from dataclasses import replace
 from functools import partial
 from typing import ClassVar, Literal
 
+import msgspec
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container, Horizontal, VerticalScroll
 from textual.widget import Widget
 from textual.widgets import Footer, Static
 
-from eos_tui import clocks, details
+from eos_tui import arrangement, clocks, details, keys
+from eos_tui.arrangement import Choice
 from eos_tui.decimate import Trace
 from eos_tui.follower import Follower, Source
+from eos_tui.memory import Memory
 from eos_tui.messages import DetailRead, DrawerRead, ReadingFailed, RunAdvanced
 from eos_tui.screens.confirm import ConfirmScreen
 from eos_tui.screens.help import HelpScreen
+from eos_tui.screens.panels import PanelsScreen
 from eos_tui.series import Key
 from eos_tui.snapshot import RunSnapshot, Status
 from eos_tui.view import PAN, SMOOTHINGS, ZOOM, View, extents
@@ -28,7 +32,7 @@ from eos_tui.widgets.event_line import edge_rows, event_rows, panel_rows
 from eos_tui.widgets.frugal import FrugalScreen
 from eos_tui.widgets.panel import PanelView
 from eos_tui.widgets.run_header import header_rows
-from eos_tui.widgets.text_rows import TextRows
+from eos_tui.widgets.text_rows import Row, TextRows
 from eos_tui.widgets.words import ENDED, ending
 from runners.errors import LogError
 from runners.records import Panel
@@ -55,12 +59,12 @@ class Body(VerticalScroll, inherit_bindings=False):
     """The panels, scrolled where they do not fit; left and right are for the cursor in them."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up", "scroll_up", show=False),
-        Binding("down", "scroll_down", show=False),
-        Binding("pageup", "page_up", show=False),
-        Binding("pagedown", "page_down", show=False),
-        Binding("home", "scroll_home", show=False),
-        Binding("end", "scroll_end", show=False),
+        Binding("up", "scroll_up", show=False, tooltip="The panels, a row up.", id="run.scroll_up"),
+        Binding("down", "scroll_down", show=False, tooltip="The panels, a row down.", id="run.scroll_down"),
+        Binding("pageup", "page_up", show=False, tooltip="The panels, a screen up.", id="run.page_up"),
+        Binding("pagedown", "page_down", show=False, tooltip="The panels, a screen down.", id="run.page_down"),
+        Binding("home", "scroll_home", show=False, tooltip="The first panel.", id="run.scroll_home"),
+        Binding("end", "scroll_end", show=False, tooltip="The last panel.", id="run.scroll_end"),
     ]
 
     def __init__(self, panels: Container) -> None:
@@ -100,24 +104,62 @@ class RunScreen(FrugalScreen[None]):
     HORIZONTAL_BREAKPOINTS = [(0, "-tiny"), (60, "-narrow"), (WIDE, "-wide")]  # noqa: RUF012 - as Textual declares it
     VERTICAL_BREAKPOINTS = [(0, "-low"), (15, "-high")]  # noqa: RUF012 - as Textual declares it
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("q", "app.detach", "detach", tooltip="Leave the viewer. The run goes on; `eos watch` comes back. Ctrl-C does the same."),
-        Binding("s", "stop", "stop", tooltip="Stop the run, after a question. It writes a checkpoint, from which `eos resume` goes on."),
-        Binding("space", "pause", "pause", tooltip="Pause the run, or let it go on."),
-        Binding("l", "toggle_scale", "log", tooltip="Logarithmic or linear axis: of the panel with the focus, else of all."),
-        Binding("left", "cursor(-1)", "read", tooltip="Read the values at a step: the cursor, one column to the left."),
-        Binding("right", "cursor(1)", show=False, tooltip="The cursor, one column to the right."),
-        Binding("less_than_sign", "cursor(-10)", show=False, key_display="<", tooltip="The cursor, ten columns to the left."),
-        Binding("greater_than_sign", "cursor(10)", show=False, key_display=">", tooltip="The cursor, ten columns to the right."),
-        Binding("plus", "zoom(1)", "zoom", key_display="+", tooltip="Fewer steps, around the cursor or the run's end."),
-        Binding("minus", "zoom(-1)", show=False, key_display="-", tooltip="More steps."),
-        Binding("left_square_bracket", "pan(-1)", show=False, key_display="[", tooltip="Earlier steps."),
-        Binding("right_square_bracket", "pan(1)", show=False, key_display="]", tooltip="Later steps."),
-        Binding("0", "whole", show=False, tooltip="All steps."),
-        Binding("f", "follow", show=False, tooltip="Follow the run's end, or stay where the window is."),
-        Binding("x", "unit", show=False, tooltip="The axis: steps, run time, examples seen, lr x steps."),
-        Binding("m", "smooth", show=False, tooltip="A moving average over faint series; again for a longer one, then none."),
-        Binding("tab", "app.focus_next", show=False, tooltip="The next panel."),
-        Binding("enter", "zoom_panel", "panel", tooltip="The panel with the focus, else the first, on the whole screen; again for all."),
+        Binding(
+            "q",
+            "app.detach",
+            "detach",
+            tooltip="Leave the viewer. The run goes on; `eos watch` comes back. Ctrl-C does the same.",
+            id="run.leave",
+        ),
+        Binding(
+            "s",
+            "stop",
+            "stop",
+            tooltip="Stop the run, after a question. It writes a checkpoint, from which `eos resume` goes on.",
+            id="run.stop",
+        ),
+        Binding("space", "pause", "pause", tooltip="Pause the run, or let it go on.", id="run.pause"),
+        Binding(
+            "l", "toggle_scale", "log", tooltip="Logarithmic or linear axis: of the panel with the focus, else of all.", id="run.scale"
+        ),
+        Binding(
+            "left", "cursor(-1)", "read", tooltip="Read the values at a step: the cursor, one column to the left.", id="run.cursor_left"
+        ),
+        Binding("right", "cursor(1)", show=False, tooltip="The cursor, one column to the right.", id="run.cursor_right"),
+        Binding(
+            "less_than_sign",
+            "cursor(-10)",
+            show=False,
+            key_display="<",
+            tooltip="The cursor, ten columns to the left.",
+            id="run.cursor_far_left",
+        ),
+        Binding(
+            "greater_than_sign",
+            "cursor(10)",
+            show=False,
+            key_display=">",
+            tooltip="The cursor, ten columns to the right.",
+            id="run.cursor_far_right",
+        ),
+        Binding("plus", "zoom(1)", "zoom", key_display="+", tooltip="Fewer steps, around the cursor or the run's end.", id="run.zoom_in"),
+        Binding("minus", "zoom(-1)", show=False, key_display="-", tooltip="More steps.", id="run.zoom_out"),
+        Binding("left_square_bracket", "pan(-1)", show=False, key_display="[", tooltip="Earlier steps.", id="run.pan_left"),
+        Binding("right_square_bracket", "pan(1)", show=False, key_display="]", tooltip="Later steps.", id="run.pan_right"),
+        Binding("0", "whole", show=False, tooltip="All steps.", id="run.whole"),
+        Binding("f", "follow", show=False, tooltip="Follow the run's end, or stay where the window is.", id="run.follow"),
+        Binding("x", "unit", show=False, tooltip="The axis: steps, run time, examples seen, lr x steps.", id="run.axis"),
+        Binding(
+            "m", "smooth", show=False, tooltip="A moving average over faint series; again for a longer one, then none.", id="run.smooth"
+        ),
+        Binding("tab", "app.focus_next", show=False, tooltip="The next panel.", id="run.next_panel"),
+        Binding(
+            "enter",
+            "zoom_panel",
+            "panel",
+            tooltip="The panel with the focus, else the first, on the whole screen; again for all.",
+            id="run.one_panel",
+        ),
         Binding(
             "i",
             "drawer('details')",
@@ -126,8 +168,15 @@ class RunScreen(FrugalScreen[None]):
             tooltip="The run's spec, machine, files, what measuring cost; again to close.",
         ),
         Binding("t", "drawer('output')", show=False, id="run.output", tooltip="The last lines that its process printed; again to close."),
-        Binding("escape", "back", show=False, tooltip="Close details or output; else all panels again; else no cursor; else all steps."),
-        Binding("question_mark", "help", "help", key_display="?", tooltip="This page."),
+        Binding(
+            "escape",
+            "back",
+            show=False,
+            tooltip="Close details or output; else all panels again; else no cursor; else all steps.",
+            id="run.back",
+        ),
+        Binding("v", "panels", show=False, tooltip="Choose which panels are shown, and their order; it is remembered.", id="run.panels"),
+        Binding("question_mark", "help", "help", key_display="?", tooltip="This page.", id="run.help"),
     ]
 
     def __init__(
@@ -138,6 +187,7 @@ class RunScreen(FrugalScreen[None]):
         poll_seconds: float = POLL_SECONDS,
         clock: Callable[[], float] = time.time,
         ascii_only: bool = False,
+        memory: Memory | None = None,
     ) -> None:
         """Show nothing yet; the run is first read once the screen stands.
 
@@ -147,8 +197,10 @@ class RunScreen(FrugalScreen[None]):
             poll_seconds: Time between two looks at its files; 0 leaves the looking to `poll_now`.
             clock: Seconds since the epoch.
             ascii_only: For terminals without Unicode.
+            memory: How runs are shown, and what keeps it.
         """
         super().__init__()
+        self._memory = memory or Memory()
         self._folder = folder
         self._run = run
         self._poll_seconds = poll_seconds
@@ -158,12 +210,12 @@ class RunScreen(FrugalScreen[None]):
         self._message = Static(id="notice", markup=False)
         self._panels = Container(id="panels")
         self._body = Body(self._panels)
-        self._lines = TextRows(panel_rows, id="lines", ascii_only=ascii_only)
+        self._lines = TextRows(self._panel_rows, id="lines", ascii_only=ascii_only)
         self._snapshot: RunSnapshot | None = None
         self._output: tuple[str, ...] = ()
         self._error = ""
         self._asked: tuple[str, Status] | None = None
-        self._view = View()
+        self._view = View(unit=self._memory.run.unit, smoothing=self._memory.run.smoothing)
         self._detail: DetailRead | None = None
         self._detail_asked: tuple[float, float] | None = None
         self._alone: PanelView | None = None
@@ -271,7 +323,7 @@ class RunScreen(FrugalScreen[None]):
         self._output, self._error = output, ""
         if self._asked and self._asked[1] is not snapshot.status:
             self._asked = None
-        await self._set_panels(snapshot.header.panels if snapshot.header else ())
+        await self._set_panels(arrangement.arranged(snapshot.header.panels, self._memory.run) if snapshot.header else ())
         for rows in self.query(TextRows):
             rows.show(snapshot)
         self._view = self._view.followed(extents(snapshot))
@@ -313,6 +365,8 @@ class RunScreen(FrugalScreen[None]):
         focused = [view for view in self.query(PanelView) if view.has_focus]
         for view in focused or self.query(PanelView):
             view.toggle_scale()
+        scales = {view.panel.title: view.scale for view in focused or self.query(PanelView)}
+        self._memory.remember_run(scales={**self._memory.run.scales, **scales})
 
     def action_cursor(self, columns: int) -> None:
         """Move the cursor, or set it to the last step in sight."""
@@ -347,7 +401,7 @@ class RunScreen(FrugalScreen[None]):
 
     def action_smooth(self) -> None:
         """Average over more steps, or none."""
-        self._look(lambda view, _: replace(view, smoothing=SMOOTHINGS[(SMOOTHINGS.index(view.smoothing) + 1) % len(SMOOTHINGS)]))
+        self._look(lambda view, _: replace(view, smoothing=next((share for share in SMOOTHINGS if share > view.smoothing), 0.0)))
 
     def action_zoom_panel(self) -> None:
         """Show one panel alone, or all again."""
@@ -380,15 +434,38 @@ class RunScreen(FrugalScreen[None]):
         else:
             self.action_whole()
 
+    def action_panels(self) -> None:
+        """Choose the panels."""
+        if self._snapshot and self._snapshot.header and (panels := self._snapshot.header.panels):
+            choices = arrangement.choices(panels, self._memory.run)
+            self.app.push_screen(PanelsScreen(choices, titles=[panel.title for panel in panels]), self._arrange)
+
     def action_help(self) -> None:
         """Explain keys and screen."""
-        self.app.push_screen(HelpScreen(binding for binding in self.BINDINGS if isinstance(binding, Binding)))
+        self.app.push_screen(HelpScreen(keys.bindings_of(type(self), Body)))
 
     def _look(self, change: Callable[[View, RunSnapshot], View]) -> None:
         """Change what is shown of the run."""
         if self._snapshot is not None:
             self._view = change(self._view, self._snapshot)
+            self._memory.remember_run(unit=self._view.unit, smoothing=self._view.smoothing)
             self._show_panels()
+
+    async def _arrange(self, chosen: Sequence[Choice] | None) -> None:
+        """Show these panels, in this order."""
+        if chosen is not None and self._snapshot and self._snapshot.header:
+            panels = self._snapshot.header.panels
+            if tuple(chosen) != arrangement.choices(panels, self._memory.run):
+                hidden, order = arrangement.remembered(self._memory.run, chosen)
+                self._memory.remember_run(hidden=hidden, order=order)
+            await self.show(self._snapshot, output=self._output)
+
+    def _panel_rows(self, snapshot: RunSnapshot, width: int, height: int) -> Sequence[Row]:
+        """The panels that are shown, as text."""
+        if snapshot.header is None:
+            return ()
+        shown = tuple(arrangement.arranged(snapshot.header.panels, self._memory.run))
+        return panel_rows(replace(snapshot, header=msgspec.structs.replace(snapshot.header, panels=shown)), width, height)
 
     def _show_panels(self) -> None:
         """Draw the panels; a part of a long run from what was read anew of it, once that is there."""
@@ -447,7 +524,8 @@ class RunScreen(FrugalScreen[None]):
             return
         self._alone = None
         await self._panels.remove_children()
-        views = [PanelView(panel, ascii_only=self._ascii_only) for panel in panels]
+        scales = self._memory.run.scales
+        views = [PanelView(panel, scale=scales.get(panel.title), ascii_only=self._ascii_only) for panel in panels]
         if len(views) % 2:
             views[-1].add_class("alone")
         await self._panels.mount_all(views)

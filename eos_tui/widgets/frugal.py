@@ -11,7 +11,10 @@ from typing import TypeVar
 from rich.console import Console
 from rich.control import Control
 from textual._compositor import ChopsUpdate, Compositor
-from textual.screen import Screen
+from textual.binding import ActiveBinding
+from textual.screen import ModalScreen, Screen
+
+from eos_tui.keys import NO_KEY, bindings_of
 
 Result = TypeVar("Result")
 IS_SUPPORTED = list(inspect.signature(ChopsUpdate).parameters) == ["chops", "spans", "chop_ends"]
@@ -52,3 +55,18 @@ class FrugalScreen(Screen[Result]):
         super().__init__()
         if IS_SUPPORTED:
             self._compositor = NarrowCompositor()
+
+    @property
+    def active_bindings(self) -> dict[str, ActiveBinding]:
+        """The bindings that can be used, in the order of the class, without those that the user wants on no key."""
+        places = {binding.id: place for place, binding in enumerate(bindings_of(type(self)))}
+        found = [(key, active) for key, active in super().active_bindings.items() if key != NO_KEY]
+        return dict(sorted(found, key=lambda pair: places.get(pair[1].binding.id, len(places))))
+
+
+class FrugalModal(ModalScreen[Result]):
+    """Base of boxes over a screen: drawn once with what is in them, where Textual sends the whole screen before and after it is."""
+
+    def on_mount(self) -> None:
+        """Wait for what is in the box."""
+        self.app.delay_update()

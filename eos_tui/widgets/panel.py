@@ -211,16 +211,17 @@ class PanelView(Vertical, can_focus=True):
     }
     """
 
-    def __init__(self, panel: Panel, *, ascii_only: bool = False) -> None:
+    def __init__(self, panel: Panel, *, scale: Scale | None = None, ascii_only: bool = False) -> None:
         """Show the empty panel.
 
         Args:
             panel: What to show of a run.
+            scale: Of the y axis; the panel's own where None.
             ascii_only: For terminals without Unicode.
         """
         super().__init__()
         self.panel = panel
-        self._scale: Scale = panel.scale
+        self._scale: Scale = scale or panel.scale
         self._ascii_only = ascii_only
         self._title = PanelTitle(ascii_only=ascii_only)
         self._chart = Chart(framed=True, ascii_only=ascii_only)
