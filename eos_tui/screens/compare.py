@@ -21,10 +21,11 @@ from eos_tui.follower import Follower
 from eos_tui.messages import DetailRead, ReadingFailed, RunAdvanced
 from eos_tui.output import printable
 from eos_tui.screens.help import HelpScreen
-from eos_tui.screens.run import MIN_PANEL_ROWS, WIDE, Body, close_up
+from eos_tui.screens.run import WIDE, close_up
 from eos_tui.series import Key
 from eos_tui.snapshot import RunSnapshot, empty
 from eos_tui.view import PAN, SMOOTHINGS, ZOOM, View
+from eos_tui.widgets.body import Body, Scrolled
 from eos_tui.widgets.frugal import FrugalScreen
 from eos_tui.widgets.overlay import NO_DIFFERENCE, NOTHING, Entry, Legend, Named, OverlayView, Table, legend_rows, table_rows, table_width
 from eos_tui.widgets.panel import Source
@@ -214,9 +215,9 @@ class CompareScreen(FrugalScreen[None]):
         self._head = TextRows(head_rows, id="compare-head", ascii_only=ascii_only)
         self._legend = Legend(id="legend", ascii_only=ascii_only)
         self._panels = Container(id="panels")
-        self._body = Body(self._panels, id="body")
+        self._body = Body(self._panels)
         self._table = TextRows(table_rows, id="table", ascii_only=ascii_only)
-        self._differences = Body(self._table, id="differences")
+        self._differences = Scrolled(self._table, id="differences")
         self._stage = Container(self._body, self._differences, id="stage")
 
     def compose(self) -> ComposeResult:
@@ -496,7 +497,8 @@ class CompareScreen(FrugalScreen[None]):
         width, height = self.size
         count = sum(view.display for view in self._views)
         rows = math.ceil(count / 2) if width >= WIDE else count
-        self._panels.styles.min_height = rows * MIN_PANEL_ROWS
+        self._panels.set_class(width >= WIDE, "two")
+        self._body.fit(rows)
         self._legend.styles.height = legend_rows(len(self._runs), width=width - 2, height=height)
         has_room = self._is_beside or height >= ROOMY
         self._differences.display = self._shows_table

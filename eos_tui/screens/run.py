@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 import msgspec
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Container, Horizontal, VerticalScroll
+from textual.containers import Container, Horizontal
 from textual.widget import Widget
 from textual.widgets import Footer, Static
 
@@ -26,6 +26,7 @@ from eos_tui.screens.panels import PanelsScreen
 from eos_tui.series import Key
 from eos_tui.snapshot import RunSnapshot, Status
 from eos_tui.view import PAN, SMOOTHINGS, ZOOM, View, extents
+from eos_tui.widgets.body import Body, Scrolled
 from eos_tui.widgets.chart import Chart
 from eos_tui.widgets.drawer import Drawer
 from eos_tui.widgets.event_line import edge_rows, event_rows, panel_rows
@@ -51,51 +52,6 @@ BESIDE = 140
 """Columns from which the drawer stands beside the panels; it takes their place on a narrower screen."""
 DRAWER_CELLS = 60
 """Columns of a drawer that stands beside the panels."""
-MIN_PANEL_ROWS = 5
-"""Rows of a panel below which its chart says nothing; the panels are scrolled instead."""
-
-
-class Body(VerticalScroll, inherit_bindings=False):
-    """The panels, scrolled where they do not fit; left and right are for the cursor in them."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up", "scroll_up", show=False, tooltip="The panels, a row up.", id="run.scroll_up"),
-        Binding("down", "scroll_down", show=False, tooltip="The panels, a row down.", id="run.scroll_down"),
-        Binding("pageup", "page_up", show=False, tooltip="The panels, a screen up.", id="run.page_up"),
-        Binding("pagedown", "page_down", show=False, tooltip="The panels, a screen down.", id="run.page_down"),
-        Binding("home", "scroll_home", show=False, tooltip="The first panel.", id="run.scroll_home"),
-        Binding("end", "scroll_end", show=False, tooltip="The last panel.", id="run.scroll_end"),
-    ]
-
-    def __init__(self, panels: Container) -> None:
-        """Show these panels."""
-        super().__init__(panels, id="body")
-        self._panels = panels
-        self._rows = 1
-
-    def fit(self, rows: int) -> None:
-        """Give the panels, in so many rows, all the room, or where that is too little as much as lets whole ones fill it."""
-        self._rows = rows
-        seen = max(1, self.size.height // MIN_PANEL_ROWS)
-        self._panels.styles.height = "1fr" if rows <= seen else rows * self._row
-
-    def on_resize(self) -> None:
-        """Fit the panels to what notice and drawer leave."""
-        self.fit(self._rows)
-
-    def action_scroll_up(self) -> None:
-        """A row of panels up."""
-        self.scroll_relative(y=-self._row)
-
-    def action_scroll_down(self) -> None:
-        """A row of panels down."""
-        self.scroll_relative(y=self._row)
-
-    @property
-    def _row(self) -> int:
-        """Rows of the screen for each row of panels."""
-        height = max(1, self.size.height)
-        return height // max(1, height // MIN_PANEL_ROWS)
 
 
 class RunScreen(FrugalScreen[None]):
@@ -442,7 +398,7 @@ class RunScreen(FrugalScreen[None]):
 
     def action_help(self) -> None:
         """Explain keys and screen."""
-        self.app.push_screen(HelpScreen(keys.bindings_of(type(self), Body)))
+        self.app.push_screen(HelpScreen(keys.bindings_of(type(self), Scrolled)))
 
     def _look(self, change: Callable[[View, RunSnapshot], View]) -> None:
         """Change what is shown of the run."""
