@@ -21,12 +21,14 @@ from textual.pilot import Pilot
 
 from eos_tui.display import THEME, Display
 from eos_tui.output import is_utf8
+from eos_tui.recording import Recorder, recorded
+from eos_tui.replay import ReplayFolder
 from eos_tui.screens import compare, home, run
 from eos_tui.screens.compare import CompareScreen
 from eos_tui.screens.home import Compared, HomeScreen, Opened
+from eos_tui.screens.replay import ReplayScreen
 from eos_tui.screens.run import RunScreen
 from eos_tui.snapshot import RunSnapshot
-from eos_tui.widgets.words import farewell
 from runners.run_folder import RunFolder, reference
 
 TERMINAL_SECONDS = 1.0
@@ -93,7 +95,7 @@ class EosApp(App[str]):
     def on_ready(self) -> None:
         """Begin to look after the terminal."""
         self.app_resume_signal.subscribe(self, lambda _: self.screen.refresh())
-        if not self.is_headless:
+        if not self.is_headless and _is_terminal():
             self.set_interval(TERMINAL_SECONDS, _end_without_terminal)
 
     def poll_now(self) -> None:
@@ -135,7 +137,7 @@ class EosApp(App[str]):
     def action_leave(self) -> None:
         """Leave; runs go on."""
         screen = next((screen for screen in reversed(self.screen_stack) if isinstance(screen, RunScreen)), None)
-        self.exit(farewell(screen.snapshot, run=screen.run) if screen and screen.snapshot else None)
+        self.exit(screen.farewell if screen else None)
 
     async def action_quit(self) -> None:
         """Leave; runs go on."""
@@ -148,6 +150,8 @@ class EosApp(App[str]):
 
     def _run_screen(self, folder: RunFolder) -> RunScreen:
         seconds = run.POLL_SECONDS if self._poll_seconds is None else self._poll_seconds
+        if isinstance(folder, ReplayFolder):
+            return ReplayScreen(folder, run=reference(folder), poll_seconds=seconds, clock=self._clock, ascii_only=self._appearance.ascii)
         return RunScreen(folder, run=reference(folder), poll_seconds=seconds, clock=self._clock, ascii_only=self._appearance.ascii)
 
     def _compare_screen(self, folders: Sequence[RunFolder]) -> CompareScreen:
@@ -159,12 +163,13 @@ class EosApp(App[str]):
         return HomeScreen(runs, poll_seconds=seconds, clock=self._clock, ascii_only=self._appearance.ascii)
 
 
-def watch(shown: Shown, *, display: Display | None = None) -> str | None:
+def watch(shown: Shown, *, display: Display | None = None, recorder: Recorder | None = None) -> str | None:
     """Show the run, several, or the runs of a folder, until the user leaves, or until SIGTERM, SIGHUP or SIGINT.
 
     Args:
         shown: The run, the runs, or the folder.
         display: How; where None, as the terminal can.
+        recorder: Takes down what is sent to the terminal.
 
     Returns:
         What to print on the restored terminal; None when nothing is known of the run.
@@ -172,6 +177,8 @@ def watch(shown: Shown, *, display: Display | None = None) -> str | None:
     # Textual writes to the standard error stream.
     display = display or Display(ascii=not is_utf8(sys.__stderr__.encoding if sys.__stderr__ else None))
     app = EosApp(shown, display=display)
+    if recorder is not None:
+        app.driver_class = recorded(app.driver_class, recorder)
     with _ended_by_signals(app):
         return app.run(mouse=display.mouse)
 
@@ -231,5 +238,9 @@ def _ended_by_signals(app: EosApp) -> Iterator[None]:
 
 def _end_without_terminal() -> None:
     """End the process at once if its terminal is gone: there is nothing to restore, and reading from it never waits."""
-    if not os.isatty(sys.__stdin__.fileno() if sys.__stdin__ else 0):
+    if not _is_terminal():
         os._exit(128 + signal.SIGHUP)
+
+
+def _is_terminal() -> bool:
+    return os.isatty(sys.__stdin__.fileno() if sys.__stdin__ else 0)

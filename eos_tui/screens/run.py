@@ -14,6 +14,7 @@ from textual.widgets import Footer, Static
 from eos_tui import clocks
 from eos_tui.decimate import Trace
 from eos_tui.follower import Follower
+from eos_tui.log_reader import LogReader
 from eos_tui.messages import DetailRead, ReadingFailed, RunAdvanced
 from eos_tui.screens.confirm import ConfirmScreen
 from eos_tui.screens.help import HelpScreen
@@ -24,8 +25,8 @@ from eos_tui.widgets.event_line import edge_rows, event_rows, panel_rows
 from eos_tui.widgets.frugal import FrugalScreen
 from eos_tui.widgets.panel import PanelView
 from eos_tui.widgets.run_header import header_rows
-from eos_tui.widgets.text_rows import TextRows
-from eos_tui.widgets.words import ENDED, ending
+from eos_tui.widgets.text_rows import Row, TextRows
+from eos_tui.widgets.words import ENDED, ending, farewell
 from runners.errors import LogError
 from runners.records import Panel
 from runners.run_folder import RunFolder
@@ -92,6 +93,7 @@ class RunScreen(FrugalScreen[None]):
         poll_seconds: float = POLL_SECONDS,
         clock: Callable[[], float] = time.time,
         ascii_only: bool = False,
+        reader: LogReader | None = None,
     ) -> None:
         """Show nothing yet; the run is first read once the screen stands.
 
@@ -101,12 +103,13 @@ class RunScreen(FrugalScreen[None]):
             poll_seconds: Time between two looks at its files; 0 leaves the looking to `poll_now`.
             clock: Seconds since the epoch.
             ascii_only: For terminals without Unicode.
+            reader: What reads its log; a reader of all that is written where None.
         """
         super().__init__()
         self._folder = folder
         self._run = run
         self._poll_seconds = poll_seconds
-        self._follower = Follower(folder, self.post_message, clock=clock)
+        self._follower = Follower(folder, self.post_message, clock=clock, reader=reader)
         self._ascii_only = ascii_only
         # Kept rather than looked up: a snapshot may still be on its way to the screen while the app takes it down.
         self._message = Static(id="notice", markup=False)
@@ -123,7 +126,7 @@ class RunScreen(FrugalScreen[None]):
 
     def compose(self) -> ComposeResult:
         """From the top down."""
-        yield TextRows(header_rows, id="header", ascii_only=self._ascii_only)
+        yield TextRows(self.header_rows, id="header", ascii_only=self._ascii_only)
         yield TextRows(edge_rows, id="edges", ascii_only=self._ascii_only)
         yield self._message
         with Body(id="body"):
@@ -142,6 +145,11 @@ class RunScreen(FrugalScreen[None]):
         """The run as it is shown; None before it was first read."""
         return self._snapshot
 
+    @property
+    def farewell(self) -> str | None:
+        """What to print when the viewer is left; None when nothing is known of the run."""
+        return farewell(self._snapshot, run=self._run) if self._snapshot else None
+
     def on_mount(self) -> None:
         """Begin to follow the run, after the first frame."""
         if self._poll_seconds:
@@ -150,6 +158,10 @@ class RunScreen(FrugalScreen[None]):
     def on_unmount(self) -> None:
         """Let the follower go."""
         self._follower.stop()
+
+    def header_rows(self, snapshot: RunSnapshot, width: int, height: int) -> Sequence[Row]:
+        """The top of the screen."""
+        return header_rows(snapshot, width, height)
 
     def poll_now(self) -> None:
         """Look at the run's files once, at once, and post what changed."""
