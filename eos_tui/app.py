@@ -20,15 +20,18 @@ from textual.binding import Binding, BindingType
 from textual.pilot import Pilot
 
 from eos_tui.display import THEME, Display
+from eos_tui.messages import NewRunAsked, Opened
 from eos_tui.output import is_utf8
 from eos_tui.recording import Recorder, recorded
 from eos_tui.replay import ReplayFolder
 from eos_tui.screens import compare, home, run
 from eos_tui.screens.compare import CompareScreen
-from eos_tui.screens.home import Compared, HomeScreen, Opened
+from eos_tui.screens.confirm import ConfirmScreen
+from eos_tui.screens.home import Compared, HomeScreen
 from eos_tui.screens.replay import ReplayScreen
 from eos_tui.screens.run import RunScreen
 from eos_tui.snapshot import RunSnapshot
+from eos_tui.widgets.frugal import FrugalScreen
 from runners.run_folder import RunFolder, reference
 
 TERMINAL_SECONDS = 1.0
@@ -122,10 +125,18 @@ class EosApp(App[str]):
         """Show some runs of the list beside each other, over it."""
         self.push_screen(self._compare_screen(message.folders))
 
+    def on_new_run_asked(self, message: NewRunAsked) -> None:
+        """Let the user make a run."""
+        # Loaded here: the first frame need not wait for an editor, nor for the readers of data sets.
+        from eos_tui.screens.new_run import JUDGE_SECONDS, NewRunScreen
+
+        seconds = JUDGE_SECONDS if self._poll_seconds is None else self._poll_seconds
+        self.push_screen(NewRunScreen(message.runs, source=message.source, judge_seconds=seconds, ascii_only=self._appearance.ascii))
+
     def leave_soon(self) -> None:
         """Leave; for signal handlers, which run between any two instructions and do not wake the loop by themselves."""
         if self._event_loop is not None:
-            self._event_loop.call_soon_threadsafe(self.action_leave)
+            self._event_loop.call_soon_threadsafe(self._leave)
 
     def action_detach(self) -> None:
         """Go back to the list; leave where there is none below. Runs go on."""
@@ -135,7 +146,14 @@ class EosApp(App[str]):
             self.action_leave()
 
     def action_leave(self) -> None:
-        """Leave; runs go on."""
+        """Leave, after a question where something typed would be lost; runs go on."""
+        edited = next((screen for screen in self.screen_stack if isinstance(screen, FrugalScreen) and screen.is_edited), None)
+        if edited and not isinstance(self.screen, ConfirmScreen):
+            edited.leave(self._leave)
+        else:
+            self._leave()
+
+    def _leave(self) -> None:
         screen = next((screen for screen in reversed(self.screen_stack) if isinstance(screen, RunScreen)), None)
         self.exit(screen.farewell if screen else None)
 

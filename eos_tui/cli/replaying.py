@@ -36,9 +36,9 @@ def replay(
     ] = None,
     runs_dir: RunsDir = None,
 ) -> None:
-    """Play a run again, as it went, in the screen that shows live ones.
+    """Play a run again, as it went.
 
-    Space holds it, . and , change the speed, b and n jump, r begins again. The run is never touched.
+    In the screen that shows live ones. Space holds it, . and , change the speed, b and n jump, r begins again. The run is never touched.
     """
     from eos_tui.cli import attending
     from runners import run_folder

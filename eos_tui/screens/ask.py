@@ -9,6 +9,9 @@ from textual.containers import Container
 from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
+from runners import run_folder
+from runners.errors import RunFolderError
+
 
 class AskScreen(ModalScreen[str | None]):
     """Gives what was typed once it is valid and Enter was pressed, None for Escape."""
@@ -48,3 +51,12 @@ class AskScreen(ModalScreen[str | None]):
         """Give the text, unless something is wrong with it."""
         if not self._problem(event.value):
             self.dismiss(event.value)
+
+
+def name_problem(name: str) -> str:
+    """What is wrong with a run's name; empty where nothing is."""
+    try:
+        run_folder.check_name(name)
+    except RunFolderError as error:
+        return str(error)
+    return ""

@@ -15,7 +15,7 @@ from eos_tui import clocks
 from eos_tui.decimate import Trace
 from eos_tui.follower import Follower
 from eos_tui.log_reader import LogReader
-from eos_tui.messages import DetailRead, ReadingFailed, RunAdvanced
+from eos_tui.messages import DetailRead, NewRunAsked, ReadingFailed, RunAdvanced
 from eos_tui.screens.confirm import ConfirmScreen
 from eos_tui.screens.help import HelpScreen
 from eos_tui.series import Key
@@ -82,6 +82,7 @@ class RunScreen(FrugalScreen[None]):
         Binding("tab", "app.focus_next", show=False, tooltip="The next panel."),
         Binding("enter", "zoom_panel", "panel", tooltip="The panel with the focus, else the first, on the whole screen; again for all."),
         Binding("escape", "back", show=False, tooltip="All panels again; else no cursor; else all steps."),
+        Binding("N", "again", show=False, id="run.again", tooltip="A new run from the spec of this one."),
         Binding("question_mark", "help", "help", key_display="?", tooltip="This page."),
     ]
 
@@ -303,6 +304,10 @@ class RunScreen(FrugalScreen[None]):
             self._look(lambda view, _: replace(view, cursor=None))
         else:
             self.action_whole()
+
+    def action_again(self) -> None:
+        """Make a run from this one's spec."""
+        self.app.post_message(NewRunAsked(self._folder.path.parent, self._folder))
 
     def action_help(self) -> None:
         """Explain keys and screen."""

@@ -6,6 +6,7 @@ that are not part of Textual's public interface; where a release shapes them dif
 """
 
 import inspect
+from collections.abc import Callable
 from typing import TypeVar
 
 from rich.console import Console
@@ -52,3 +53,12 @@ class FrugalScreen(Screen[Result]):
         super().__init__()
         if IS_SUPPORTED:
             self._compositor = NarrowCompositor()
+
+    @property
+    def is_edited(self) -> bool:
+        """Whether something was typed here that would be lost with the screen."""
+        return False
+
+    def leave(self, then: Callable[[], None]) -> None:
+        """Do what takes the screen away, after a question where something typed would be lost."""
+        then()

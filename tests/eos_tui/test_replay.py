@@ -44,7 +44,7 @@ def clock():
 def run(tmp_path, monkeypatch):
     """One that has ended long ago."""
     monkeypatch.setenv("EOS_RUNS", str(tmp_path))
-    for name in ("NO_COLOR", "TEXTUAL_THEME"):
+    for name in ("NO_COLOR", "TEXTUAL_THEME", "COLUMNS", "LINES"):
         monkeypatch.delenv(name, raising=False)
     run = FakeRun(tmp_path, steps=STEPS)
     run.header()
@@ -277,6 +277,7 @@ async def test_nothing_is_asked_of_a_run_that_is_replayed(run, clock):
     assert sorted(path.name for path in run.folder.path.iterdir()) == before
 
 
+@pytest.mark.slow
 async def test_the_help_explains_the_keys_of_the_replay_and_no_others(run, clock):
     async with app_of(run, clock).run_test(size=(120, 60)) as pilot:
         await look(pilot)
@@ -290,6 +291,7 @@ async def test_the_help_explains_the_keys_of_the_replay_and_no_others(run, clock
     assert "writes a checkpoint" not in shown
 
 
+@pytest.mark.slow
 async def test_leaving_a_replay_says_nothing_of_a_run_that_goes_on(run, clock):
     app = app_of(run, clock)
     async with app.run_test(size=(120, 40)) as pilot:
@@ -299,6 +301,7 @@ async def test_leaving_a_replay_says_nothing_of_a_run_that_goes_on(run, clock):
     assert app.return_value is None
 
 
+@pytest.mark.slow
 async def test_a_replay_may_begin_at_a_step(run, clock):
     async with app_of(run, clock, at=250).run_test(size=(120, 40)) as pilot:
         shown = await look(pilot)
