@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import ClassVar, TypeAlias
 
@@ -22,15 +23,20 @@ from textual.pilot import Pilot
 from eos_tui import settings
 from eos_tui.display import THEME, Display
 from eos_tui.memory import Memory
+from eos_tui.messages import NewRunAsked, Opened
 from eos_tui.output import is_utf8
+from eos_tui.recording import Recorder, recorded
+from eos_tui.replay import ReplayFolder
 from eos_tui.screens import compare, home, run
 from eos_tui.screens.commands import Palette
 from eos_tui.screens.compare import CompareScreen
-from eos_tui.screens.home import Compared, HomeScreen, Opened
+from eos_tui.screens.confirm import ConfirmScreen
+from eos_tui.screens.home import Compared, HomeScreen
+from eos_tui.screens.replay import ReplayScreen
 from eos_tui.screens.run import RunScreen
 from eos_tui.settings import Loaded, did_you_mean
 from eos_tui.snapshot import RunSnapshot
-from eos_tui.widgets.words import farewell
+from eos_tui.widgets.frugal import FrugalScreen
 from runners.errors import SettingsError
 from runners.run_folder import RunFolder, reference
 
@@ -113,7 +119,7 @@ class EosApp(App[str]):
         self.app_resume_signal.subscribe(self, lambda _: self.screen.refresh())
         for warning in self.warnings:
             self._warn(warning)
-        if not self.is_headless:
+        if not self.is_headless and _is_terminal():
             self.set_interval(TERMINAL_SECONDS, _end_without_terminal)
 
     def on_unmount(self) -> None:
@@ -144,10 +150,18 @@ class EosApp(App[str]):
         """Show some runs of the list beside each other, over it."""
         self.push_screen(self._compare_screen(message.folders))
 
+    def on_new_run_asked(self, message: NewRunAsked) -> None:
+        """Let the user make a run."""
+        # Loaded here: the first frame need not wait for an editor, nor for the readers of data sets.
+        from eos_tui.screens.new_run import JUDGE_SECONDS, NewRunScreen
+
+        seconds = JUDGE_SECONDS if self._poll_seconds is None else self._poll_seconds
+        self.push_screen(NewRunScreen(message.runs, source=message.source, judge_seconds=seconds, ascii_only=self._appearance.ascii))
+
     def leave_soon(self) -> None:
         """Leave; for signal handlers, which run between any two instructions and do not wake the loop by themselves."""
         if self._event_loop is not None:
-            self._event_loop.call_soon_threadsafe(self.action_leave)
+            self._event_loop.call_soon_threadsafe(self._leave)
 
     def action_detach(self) -> None:
         """Go back to the list; leave where there is none below. Runs go on."""
@@ -157,9 +171,16 @@ class EosApp(App[str]):
             self.action_leave()
 
     def action_leave(self) -> None:
-        """Leave; runs go on."""
+        """Leave, after a question where something typed would be lost; runs go on."""
+        edited = next((screen for screen in self.screen_stack if isinstance(screen, FrugalScreen) and screen.is_edited), None)
+        if edited and not isinstance(self.screen, ConfirmScreen):
+            edited.leave(self._leave)
+        else:
+            self._leave()
+
+    def _leave(self) -> None:
         screen = next((screen for screen in reversed(self.screen_stack) if isinstance(screen, RunScreen)), None)
-        self.exit(farewell(screen.snapshot, run=screen.run) if screen and screen.snapshot else None)
+        self.exit(screen.farewell if screen else None)
 
     def action_palette(self) -> None:
         """Offer everything that can be done."""
@@ -184,9 +205,8 @@ class EosApp(App[str]):
 
     def _run_screen(self, folder: RunFolder) -> RunScreen:
         seconds = run.POLL_SECONDS if self._poll_seconds is None else self._poll_seconds
-        return RunScreen(
-            folder, run=reference(folder), poll_seconds=seconds, clock=self._clock, ascii_only=self._appearance.ascii, memory=self._memory
-        )
+        make = partial(ReplayScreen, folder) if isinstance(folder, ReplayFolder) else partial(RunScreen, folder)
+        return make(run=reference(folder), poll_seconds=seconds, clock=self._clock, ascii_only=self._appearance.ascii, memory=self._memory)
 
     def _compare_screen(self, folders: Sequence[RunFolder]) -> CompareScreen:
         seconds = compare.POLL_SECONDS if self._poll_seconds is None else self._poll_seconds
@@ -221,12 +241,13 @@ class EosApp(App[str]):
             self._event_loop.call_soon_threadsafe(self._warn, words)
 
 
-def watch(shown: Shown, *, display: Display | None = None) -> str | None:
+def watch(shown: Shown, *, display: Display | None = None, recorder: Recorder | None = None) -> str | None:
     """Show the run, several, or the runs of a folder, until the user leaves, or until SIGTERM, SIGHUP or SIGINT.
 
     Args:
         shown: The run, the runs, or the folder.
         display: How; where None, as the terminal can.
+        recorder: Takes down what is sent to the terminal.
 
     Returns:
         What to print on the restored terminal; None when nothing is known of the run.
@@ -236,6 +257,8 @@ def watch(shown: Shown, *, display: Display | None = None) -> str | None:
     is_ascii = not is_utf8(sys.__stderr__.encoding if sys.__stderr__ else None)
     display = display or loaded.display(os.environ, terminal={"ascii": is_ascii})
     app = EosApp(shown, display=display, loaded=loaded)
+    if recorder is not None:
+        app.driver_class = recorded(app.driver_class, recorder)
     with _ended_by_signals(app):
         return app.run(mouse=display.mouse)
 
@@ -297,5 +320,9 @@ def _ended_by_signals(app: EosApp) -> Iterator[None]:
 
 def _end_without_terminal() -> None:
     """End the process at once if its terminal is gone: there is nothing to restore, and reading from it never waits."""
-    if not os.isatty(sys.__stdin__.fileno() if sys.__stdin__ else 0):
+    if not _is_terminal():
         os._exit(128 + signal.SIGHUP)
+
+
+def _is_terminal() -> bool:
+    return os.isatty(sys.__stdin__.fileno() if sys.__stdin__ else 0)

@@ -13,6 +13,7 @@ from typing import TypeAlias
 from textual.message import Message
 
 from eos_tui.details import Paragraph
+from eos_tui.log_reader import LogReader
 from eos_tui.messages import DetailRead, DrawerRead, ReadingFailed, RunAdvanced
 from eos_tui.output import last_lines
 from eos_tui.snapshot import RunSnapshot, Status
@@ -27,17 +28,20 @@ Source: TypeAlias = Callable[[RunSnapshot], Sequence[Paragraph]]
 class Follower:
     """Polls one run and delivers what changed."""
 
-    def __init__(self, folder: RunFolder, deliver: Callable[[Message], object], *, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, folder: RunFolder, deliver: Callable[[Message], object], *, clock: Callable[[], float], reader: LogReader | None = None
+    ) -> None:
         """Prepare; nothing is read yet.
 
         Args:
             folder: The run.
             deliver: Takes a message; called from the thread.
             clock: Seconds since the epoch.
+            reader: What reads its log; a reader of all that is written where None.
         """
         self._folder = folder
         self._deliver = deliver
-        self._watcher = RunWatcher(folder, clock=clock)
+        self._watcher = RunWatcher(folder, clock=clock, reader=reader)
         self._error = ""
         self.is_behind = False
         """Whether the last look left something unread."""
@@ -63,6 +67,10 @@ class Follower:
     def shown(self) -> None:
         """The app has shown what was delivered last."""
         self._shown.set()
+
+    def hurry(self) -> None:
+        """Look soon, whether or not the next look is due."""
+        self._wanted.set()
 
     def ask(self, low: float, high: float) -> None:
         """Deliver the series between two steps in detail, soon; of several that were asked for the last."""

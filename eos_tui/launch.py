@@ -1,10 +1,11 @@
 """Start runners: a run folder, and a process of its own session that is given the folder and nothing else.
 
-Called by the command line. The runner outlives whoever started it: it has no terminal, no pipe to its parent, and
-everything that it prints goes to the folder's `output.txt`. Must not import jax or anything that draws.
+Called by the command line and the screens. The runner outlives whoever started it: it has no terminal, no pipe to its
+parent, and everything that it prints goes to the folder's `output.txt`. Must not import jax or anything that draws.
 """
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -18,8 +19,9 @@ from pathlib import Path
 from eos_tui.output import last_lines
 from runners import run_folder, spec_file
 from runners.errors import EosError, RunFolderError
-from runners.experiments import Spec
+from runners.experiments import CustomFunction, Function, Spec
 from runners.run_folder import RunFolder
+from runners.spec import CustomModel, CustomOptimizer, Train
 
 RUNNER: tuple[str, ...] = (sys.executable, "-P", "-m", "runners")
 """The command that is given a run folder. -P: a folder that happens to be called `runners` must not stand in for ours."""
@@ -34,6 +36,38 @@ class Launched:
 
     folder: RunFolder
     process: subprocess.Popen[bytes]
+
+
+def check(spec: Spec) -> int | None:
+    """Find out, before anything is made, whether the data and the user's modules are there and suffice.
+
+    Returns:
+        The number of training examples; None where there are none, or only running a user's function can tell.
+
+    Raises:
+        SpecError: If a user's module is not there, or more examples are asked for than there are.
+        DataError: If files are missing, or not what they should be.
+    """
+    # Loaded here: screens that start no run need not wait for the readers of data sets.
+    from runners import data_files, imports
+
+    tables: dict[str, object] = (
+        {"model.name": spec.model} if isinstance(spec, Train) else {"function.name": spec.function} if isinstance(spec, Function) else {}
+    )
+    for key, table in {**tables, "optimizer.name": spec.optimizer}.items():
+        if isinstance(table, CustomModel | CustomFunction | CustomOptimizer):
+            imports.find(table.target, key=key)
+    if not isinstance(spec, Train):
+        return None
+    num_train = data_files.check(spec.data)
+    if num_train is not None:
+        spec_file.check_sizes(spec, num_train)
+    return num_train
+
+
+def name_of(spec: str) -> str:
+    """How a run's name begins when none is given: the spec's, as far as its characters may stand in one."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", Path(spec).stem).strip("-._") or "run"
 
 
 def start(

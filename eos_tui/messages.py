@@ -1,6 +1,7 @@
-"""What the thread that reads the log tells the app. Posted by `follower`, handled by `app`; whole values only, no shared state."""
+"""What the thread that reads the log tells the app, and what screens ask of it. Whole values only, no shared state."""
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 from textual.message import Message
 
@@ -8,6 +9,7 @@ from eos_tui.decimate import Trace
 from eos_tui.details import Paragraph
 from eos_tui.series import Key
 from eos_tui.snapshot import RunSnapshot
+from runners.run_folder import RunFolder
 
 
 class RunAdvanced(Message):
@@ -53,3 +55,22 @@ class ReadingFailed(Message):
         """Carry the error: a `LogError` or `OSError` is the log's fault, anything else is our own."""
         super().__init__()
         self.error = error
+
+
+class Opened(Message):
+    """The user wants to see a run."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        """Carry its folder."""
+        super().__init__()
+        self.folder = folder
+
+
+class NewRunAsked(Message):
+    """The user wants to make a run."""
+
+    def __init__(self, runs: Path, source: RunFolder | None = None) -> None:
+        """Carry where it goes, and the run whose spec it begins with."""
+        super().__init__()
+        self.runs = runs
+        self.source = source

@@ -38,4 +38,4 @@ def replacing(path: Path) -> Iterator[Path]:
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
-        raise OutputError(f"{path} cannot be written ({error.strerror}). Choose another place with -o.") from error
+        raise OutputError(f"{path} cannot be written ({error.strerror}). Choose another file.") from error

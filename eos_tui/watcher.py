@@ -23,16 +23,17 @@ PLACE_BYTES = 1 << 18
 class RunWatcher:
     """The present state of one run, running or ended, here or on another host."""
 
-    def __init__(self, folder: RunFolder, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, folder: RunFolder, clock: Callable[[], float] = time.time, *, reader: LogReader | None = None) -> None:
         """Watch a run, of which nothing is read yet.
 
         Args:
             folder: The run.
             clock: The present, in seconds since 1970.
+            reader: What reads its log; a reader of all that is written where None.
         """
         self._folder = folder
         self._clock = clock
-        self._reader = LogReader(folder.log)
+        self._reader = reader or LogReader(folder.log)
         self._snapshot = empty(folder.path)
         self._given: RunSnapshot | None = None
         self._caught_up = False

@@ -29,6 +29,22 @@ class SpecError(EosError):
 
     exit_code = ExitCode.USAGE
 
+    def __init__(
+        self, message: str, *, reason: str | None = None, keys: tuple[tuple[str | int, ...], ...] = (), line: int | None = None
+    ) -> None:
+        """Say what is wrong.
+
+        Args:
+            message: With the file, or what else it is in.
+            reason: Without; the message where None.
+            keys: The keys that it hangs on, where it is about keys.
+            line: Where the text is not TOML.
+        """
+        super().__init__(message)
+        self.reason = message if reason is None else reason
+        self.keys = keys
+        self.line = line
+
 
 class DataError(EosError):
     """The data set's files are missing, truncated, corrupt or of another format."""

@@ -20,8 +20,9 @@ from runners import schema, spec_problems
 from runners.errors import SpecError
 from runners.experiments import Spec
 from runners.overrides import Override, is_about, parse_override, with_overrides
-from runners.schema import Document, KeyPath
+from runners.schema import Document
 from runners.spec import Csv, Data, ImageTable, Npz, Train
+from runners.spec_problems import Problem
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 """Beside this package, in the repository as in an installation. Not imported: a user's own folder `configs` would hide it."""
@@ -70,6 +71,15 @@ def load(name_or_path: Path | str, overrides: Sequence[str]) -> Spec:
     parsed = _parsed_json if path.suffix == ".json" else _parsed
     document = parsed(_text(path, asked=str(name_or_path)), label=str(path))
     return _checked(with_overrides(document, given), label=str(path), given=given)
+
+
+def from_toml(text: str) -> Spec:
+    """The spec in a text.
+
+    Raises:
+        SpecError: If it is not a valid spec; with the keys that the problem hangs on, or the line from which on it is not TOML.
+    """
+    return _checked(_parsed(text, label="spec"), label="spec", given=[])
 
 
 def to_json(spec: Spec) -> bytes:
@@ -150,7 +160,8 @@ def _parsed(text: str, *, label: str) -> Document:
         found = re.match(r"line (\d+), column (\d+)", place)
         line, column = (int(found[1]), int(found[2])) if found else (len(lines), len(lines[-1]) + 1)
         shown = lines[line - 1] if line <= len(lines) else ""
-        raise SpecError(f"{label}:{line}:{column}: not TOML: {reason}.\n    {shown}") from error
+        message = f"not TOML: {reason}."
+        raise SpecError(f"{label}:{line}:{column}: {message}\n    {shown}", reason=message, line=line) from error
 
 
 def _parsed_json(text: str | bytes, *, label: str) -> Document:
@@ -163,20 +174,20 @@ def _parsed_json(text: str | bytes, *, label: str) -> Document:
 def _checked(document: Document, *, label: str, given: Sequence[Override]) -> Spec:
     """The spec that a document describes, or the first thing that is wrong with it, with its origin in front."""
 
-    def origin(keys: Sequence[KeyPath]) -> str:
-        is_overridden = any(is_about(override, key) for override in given for key in keys)
-        return "--set " if is_overridden else f"{label}: "
+    def error_of(problem: Problem) -> SpecError:
+        is_overridden = any(is_about(override, key) for override in given for key in problem.keys)
+        origin = "--set " if is_overridden else f"{label}: "
+        return SpecError(origin + problem.message, reason=problem.message, keys=problem.keys)
 
     complete = schema.with_kinds(document)
     for problem in spec_problems.of_document(complete):
-        raise SpecError(origin(problem.keys) + problem.message)
+        raise error_of(problem)
     try:
         spec = msgspec.convert(complete, Spec)
     except msgspec.ValidationError as error:
-        problem = spec_problems.of_error(error, complete)
-        raise SpecError(origin(problem.keys) + problem.message) from error
+        raise error_of(spec_problems.of_error(error, complete)) from error
     for problem in spec_problems.of_spec(spec):
-        raise SpecError(origin(problem.keys) + problem.message)
+        raise error_of(problem)
     return _with_paths(spec, os.path.expanduser)
 
 

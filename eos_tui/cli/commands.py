@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from eos_tui import __version__
-from eos_tui.cli import comparing, configuring, files, looking, overlaying, reproducing, requests, running
+from eos_tui.cli import comparing, configuring, files, looking, overlaying, replaying, reproducing, requests, running
 from eos_tui.cli.group import Group
 
 app = typer.Typer(
@@ -47,6 +47,7 @@ app.command()(requests.stop)
 app.command()(requests.pause)
 app.command()(requests.unpause)
 app.command()(running.resume)
+app.command()(replaying.replay)
 app.command()(files.export)
 app.command()(files.plot)
 app.command()(overlaying.compare)

@@ -1,16 +1,10 @@
 """The commands that attend a run: start one, watch one, continue one."""
 
-import re
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from eos_tui.cli.group import Plain, Run, RunsDir
-
-if TYPE_CHECKING:
-    from runners.experiments import Spec
-    from runners.spec import Train
 
 Detach = Annotated[bool, typer.Option("--detach", help="Start it, print its name, and leave.")]
 
@@ -39,8 +33,8 @@ def run(
     from runners import run_folder, spec_file
 
     loaded = spec_file.load(spec, overrides or [])
-    _check(loaded)
-    launched = launch.start(spec_file.with_absolute_paths(loaded), name=name or _name(spec), runs=run_folder.runs_dir(runs_dir))
+    launch.check(loaded)
+    launched = launch.start(spec_file.with_absolute_paths(loaded), name=name or launch.name_of(spec), runs=run_folder.runs_dir(runs_dir))
     attending.attend(launched, detach=detach, plain=plain)
 
 
@@ -78,32 +72,3 @@ def resume(run: Run, *, runs_dir: RunsDir = None, detach: Detach = False, plain:
     from runners import run_folder
 
     attending.resume(run_folder.find(run_folder.runs_dir(runs_dir), run), detach=detach, plain=plain)
-
-
-def _check(spec: "Spec") -> None:
-    """Find out, before anything is made, whether the data and the user's modules are there and suffice."""
-    from runners import imports
-    from runners.experiments import CustomFunction, Function
-    from runners.spec import CustomModel, CustomOptimizer, Train
-
-    tables = (
-        {"model.name": spec.model} if isinstance(spec, Train) else {"function.name": spec.function} if isinstance(spec, Function) else {}
-    )
-    for key, table in {**tables, "optimizer.name": spec.optimizer}.items():
-        if isinstance(table, CustomModel | CustomFunction | CustomOptimizer):
-            imports.find(table.target, key=key)
-    if isinstance(spec, Train):
-        _check_sizes(spec)
-
-
-def _check_sizes(spec: "Train") -> None:
-    from runners import data_files, spec_file
-
-    num_train = data_files.check(spec.data)
-    if num_train is not None:
-        spec_file.check_sizes(spec, num_train)
-
-
-def _name(spec: str) -> str:
-    """How the run's name begins when none is given: the spec's, as far as its characters may stand in one."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", Path(spec).stem).strip("-._") or "run"

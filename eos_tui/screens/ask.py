@@ -10,6 +10,8 @@ from textual.widgets import Input, Static
 
 from eos_tui import keys
 from eos_tui.widgets.frugal import FrugalModal
+from runners import run_folder
+from runners.errors import RunFolderError
 
 
 class AskScreen(FrugalModal[str | None]):
@@ -51,3 +53,12 @@ class AskScreen(FrugalModal[str | None]):
         """Give the text, unless something is wrong with it."""
         if not self._problem(event.value):
             self.dismiss(event.value)
+
+
+def name_problem(name: str) -> str:
+    """What is wrong with a run's name; empty where nothing is."""
+    try:
+        run_folder.check_name(name)
+    except RunFolderError as error:
+        return str(error)
+    return ""

@@ -15,15 +15,16 @@ from eos_tui.charts import RUN_TAGS
 from eos_tui.export import Format
 from eos_tui.filtering import FilterError
 from eos_tui.memory import Memory
+from eos_tui.messages import NewRunAsked, Opened
 from eos_tui.runs import ENDED, Listed, RunsWatcher, move_to_trash
-from eos_tui.screens.ask import AskScreen
+from eos_tui.screens.ask import AskScreen, name_problem
 from eos_tui.screens.choose import ChooseScreen
 from eos_tui.screens.confirm import ConfirmScreen
 from eos_tui.screens.help import HelpScreen
 from eos_tui.widgets.frugal import FrugalScreen
 from eos_tui.widgets.runs_table import RunsTable, columns
 from runners import run_folder
-from runners.errors import EosError, RunFolderError
+from runners.errors import EosError
 from runners.run_folder import RunFolder, stem
 
 MOST_RUNS = len(RUN_TAGS)
@@ -47,15 +48,6 @@ class RunsChanged(Message):
         """Carry it."""
         super().__init__()
         self.runs = runs
-
-
-class Opened(Message):
-    """The user wants to see a run."""
-
-    def __init__(self, folder: RunFolder) -> None:
-        """Carry its folder."""
-        super().__init__()
-        self.folder = folder
 
 
 class Exported(Message):
@@ -91,7 +83,7 @@ class HomeScreen(FrugalScreen[None]):
             tooltip="Filter: name, /regex/, status:running, lr>0.1, optimizer=adam, -b8.",
             id="home.filter",
         ),
-        Binding("o", "sort(1)", "sort", tooltip="Sort by the next column.", id="home.sort"),
+        Binding("o", "sort(1)", show=False, tooltip="Sort by the next column.", id="home.sort"),
         Binding("O", "reverse", show=False, tooltip="Sort the other way round.", id="home.reverse"),
         Binding(
             "space",
@@ -100,6 +92,8 @@ class HomeScreen(FrugalScreen[None]):
             tooltip="Choose the run under the cursor; stop and delete act on all that are chosen.",
             id="home.select",
         ),
+        Binding("n", "new", "new", id="home.new", tooltip="A new run: pick a preset, edit its spec, start it."),
+        Binding("N", "again", show=False, id="home.again", tooltip="A new run from the spec of the run under the cursor."),
         Binding("c", "compare", "compare", id="home.compare", tooltip="Lay the chosen runs over each other, two or more; q comes back."),
         Binding(
             "s",
@@ -251,6 +245,15 @@ class HomeScreen(FrugalScreen[None]):
         else:
             self._say(f"{len(chosen)} runs are more than one screen can tell apart: choose {MOST_RUNS} or fewer.")
 
+    def action_new(self) -> None:
+        """Make a run."""
+        self.app.post_message(NewRunAsked(self._place))
+
+    def action_again(self) -> None:
+        """Make a run from the spec of another."""
+        if self._shown:
+            self.app.post_message(NewRunAsked(self._place, self._shown[self._cursor].folder))
+
     def action_filter(self) -> None:
         """Type a filter."""
         self._input.display = True
@@ -316,7 +319,7 @@ class HomeScreen(FrugalScreen[None]):
             self._say(f"{run.row.run} is still running. Stop it first, or wait for its end.")
             return
         consequence = "Its folder is renamed; the stamp in its name stays. Its log keeps the old name."
-        screen = AskScreen(f"Rename {run.row.run}", consequence=consequence, text=stem(run.row.run), problem=_name_problem)
+        screen = AskScreen(f"Rename {run.row.run}", consequence=consequence, text=stem(run.row.run), problem=name_problem)
         self.app.push_screen(screen, lambda name: self._rename(run, name) if name else None)
 
     def action_export(self) -> None:
@@ -453,7 +456,7 @@ class HomeScreen(FrugalScreen[None]):
         if self._all is None:
             return f"eos  looking into {self._place}"
         if not self._all:
-            return f"eos  no runs in {self._place}. `eos run` starts one."
+            return f"eos  no runs in {self._place}. `eos run` starts one, and so does the key n."
         live = sum(run.row.status not in ENDED for run in self._all)
         parts = [f"eos  {len(self._all):,} runs in {self._place}", f"{live:,} live"]
         if self._filter:
@@ -461,15 +464,6 @@ class HomeScreen(FrugalScreen[None]):
         if self._selected:
             parts.append(f"{len(self._selected):,} chosen")
         return "\n".join(line for line in ("   ".join(parts), problem, self._said) if line)
-
-
-def _name_problem(name: str) -> str:
-    """What is wrong with a run's name; empty where nothing is."""
-    try:
-        run_folder.check_name(name)
-    except RunFolderError as error:
-        return str(error)
-    return ""
 
 
 def _called(runs: Sequence[Listed]) -> str:

@@ -18,8 +18,9 @@ from eos_tui import arrangement, clocks, details, keys
 from eos_tui.arrangement import Choice
 from eos_tui.decimate import Trace
 from eos_tui.follower import Follower, Source
+from eos_tui.log_reader import LogReader
 from eos_tui.memory import Memory
-from eos_tui.messages import DetailRead, DrawerRead, ReadingFailed, RunAdvanced
+from eos_tui.messages import DetailRead, DrawerRead, NewRunAsked, ReadingFailed, RunAdvanced
 from eos_tui.screens.confirm import ConfirmScreen
 from eos_tui.screens.help import HelpScreen
 from eos_tui.screens.panels import PanelsScreen
@@ -34,7 +35,7 @@ from eos_tui.widgets.frugal import FrugalScreen
 from eos_tui.widgets.panel import PanelView
 from eos_tui.widgets.run_header import header_rows
 from eos_tui.widgets.text_rows import Row, TextRows
-from eos_tui.widgets.words import ENDED, ending
+from eos_tui.widgets.words import ENDED, ending, farewell
 from runners.errors import LogError
 from runners.records import Panel
 from runners.run_folder import RunFolder
@@ -132,6 +133,7 @@ class RunScreen(FrugalScreen[None]):
             id="run.back",
         ),
         Binding("v", "panels", show=False, tooltip="Choose which panels are shown, and their order; it is remembered.", id="run.panels"),
+        Binding("N", "again", show=False, id="run.again", tooltip="A new run from the spec of this one."),
         Binding("question_mark", "help", "help", key_display="?", tooltip="This page.", id="run.help"),
     ]
 
@@ -144,6 +146,7 @@ class RunScreen(FrugalScreen[None]):
         clock: Callable[[], float] = time.time,
         ascii_only: bool = False,
         memory: Memory | None = None,
+        reader: LogReader | None = None,
     ) -> None:
         """Show nothing yet; the run is first read once the screen stands.
 
@@ -154,13 +157,14 @@ class RunScreen(FrugalScreen[None]):
             clock: Seconds since the epoch.
             ascii_only: For terminals without Unicode.
             memory: How runs are shown, and what keeps it.
+            reader: What reads its log; a reader of all that is written where None.
         """
         super().__init__()
         self._memory = memory or Memory()
         self._folder = folder
         self._run = run
         self._poll_seconds = poll_seconds
-        self._follower = Follower(folder, self.post_message, clock=clock)
+        self._follower = Follower(folder, self.post_message, clock=clock, reader=reader)
         self._ascii_only = ascii_only
         # Kept rather than looked up: a snapshot may still be on its way to the screen while the app takes it down.
         self._message = Static(id="notice", markup=False)
@@ -187,7 +191,7 @@ class RunScreen(FrugalScreen[None]):
 
     def compose(self) -> ComposeResult:
         """From the top down."""
-        yield TextRows(header_rows, id="header", ascii_only=self._ascii_only)
+        yield TextRows(self.header_rows, id="header", ascii_only=self._ascii_only)
         yield TextRows(edge_rows, id="edges", ascii_only=self._ascii_only)
         yield self._message
         with Horizontal(id="middle"):
@@ -207,6 +211,11 @@ class RunScreen(FrugalScreen[None]):
         """The run as it is shown; None before it was first read."""
         return self._snapshot
 
+    @property
+    def farewell(self) -> str | None:
+        """What to print when the viewer is left; None when nothing is known of the run."""
+        return farewell(self._snapshot, run=self._run) if self._snapshot else None
+
     def on_mount(self) -> None:
         """Begin to follow the run, after the first frame."""
         if self._poll_seconds:
@@ -215,6 +224,10 @@ class RunScreen(FrugalScreen[None]):
     def on_unmount(self) -> None:
         """Let the follower go."""
         self._follower.stop()
+
+    def header_rows(self, snapshot: RunSnapshot, width: int, height: int) -> Sequence[Row]:
+        """The top of the screen."""
+        return header_rows(snapshot, width, height)
 
     def poll_now(self) -> None:
         """Look at the run's files once, at once, and post what changed."""
@@ -389,6 +402,10 @@ class RunScreen(FrugalScreen[None]):
             self._look(lambda view, _: replace(view, cursor=None))
         else:
             self.action_whole()
+
+    def action_again(self) -> None:
+        """Make a run from this one's spec."""
+        self.app.post_message(NewRunAsked(self._folder.path.parent, self._folder))
 
     def action_panels(self) -> None:
         """Choose the panels."""

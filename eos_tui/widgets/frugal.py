@@ -6,6 +6,7 @@ that are not part of Textual's public interface; where a release shapes them dif
 """
 
 import inspect
+from collections.abc import Callable
 from typing import TypeVar
 
 from rich.console import Console
@@ -62,6 +63,15 @@ class FrugalScreen(Screen[Result]):
         places = {binding.id: place for place, binding in enumerate(bindings_of(type(self)))}
         found = [(key, active) for key, active in super().active_bindings.items() if key != NO_KEY]
         return dict(sorted(found, key=lambda pair: places.get(pair[1].binding.id, len(places))))
+
+    @property
+    def is_edited(self) -> bool:
+        """Whether something was typed here that would be lost with the screen."""
+        return False
+
+    def leave(self, then: Callable[[], None]) -> None:
+        """Do what takes the screen away, after a question where something typed would be lost."""
+        then()
 
 
 class FrugalModal(ModalScreen[Result]):

@@ -26,15 +26,17 @@ DROPPED_FIRST = ("measuring", "speed", "left", "bar", "step")
 """What is left out where there is no room, in this order."""
 
 
-def header_rows(snapshot: RunSnapshot, width: int, height: int) -> Sequence[Row]:
+def header_rows(snapshot: RunSnapshot, width: int, height: int, *, mode: str = "") -> Sequence[Row]:
     """The header in one row, or two where there are as many, without what does not fit.
 
     Args:
         snapshot: The run.
         width: Cells in a row.
         height: Rows there are.
+        mode: What this is a view of, if not of the run as it is now.
     """
-    long, short = _head(snapshot.name, snapshot.status), _head(stem(snapshot.name), snapshot.status)
+    shown: Row = [(f"   {mode}", "bold magenta")] if mode else []
+    long, short = ([*_head(name, snapshot.status), *shown] for name in (snapshot.name, stem(snapshot.name)))
     parts = _parts(snapshot)
     if height > 1:
         share = parts.pop("measuring", [])
