@@ -15,12 +15,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar, TypeAlias
 
-from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.pilot import Pilot
 
 from eos_tui.display import THEME, Display
 from eos_tui.output import is_utf8
+from eos_tui.read_only import GuardedApp
 from eos_tui.screens import compare, home, run
 from eos_tui.screens.compare import CompareScreen
 from eos_tui.screens.home import Compared, HomeScreen, Opened
@@ -39,7 +39,7 @@ Shown: TypeAlias = RunFolder | Sequence[RunFolder] | Path
 """A run, several that are compared, or the folder of the runs to list."""
 
 
-class EosApp(App[str]):
+class EosApp(GuardedApp[str]):
     """Shows one run, several, or all of a folder, until the user leaves; gives what to print then."""
 
     TITLE = "eos"
@@ -57,6 +57,7 @@ class EosApp(App[str]):
         poll_seconds: float | None = None,
         clock: Callable[[], float] = time.time,
         display: Display | None = None,
+        read_only: bool = False,
     ) -> None:
         """Prepare; files are first read once the screen stands.
 
@@ -65,9 +66,11 @@ class EosApp(App[str]):
             poll_seconds: Time between two looks at its files, the screen's own where None; 0 leaves the looking to `poll_now`.
             clock: Seconds since the epoch.
             display: How it is drawn.
+            read_only: Show, and refuse all that would write or touch a run.
         """
         display = display or Display()
         super().__init__(ansi_color=True if display.theme == THEME else None)
+        self.read_only = read_only
         self.theme = display.theme if display.theme in self.available_themes else THEME
         self.animation_level = "none"
         self.set_class(display.ascii, "-ascii")
@@ -93,7 +96,7 @@ class EosApp(App[str]):
     def on_ready(self) -> None:
         """Begin to look after the terminal."""
         self.app_resume_signal.subscribe(self, lambda _: self.screen.refresh())
-        if not self.is_headless:
+        if not self.is_headless and not self.is_web:
             self.set_interval(TERMINAL_SECONDS, _end_without_terminal)
 
     def poll_now(self) -> None:

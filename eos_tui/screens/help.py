@@ -10,6 +10,8 @@ from textual.containers import VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
+from eos_tui.read_only import GuardedApp
+
 KEY_NAMES = {"question_mark": "?", "escape": "Esc", "space": "space"}
 READING = """\
 The first line says how the run stands; the second which edge is near. A ratio of 1 is the edge: below it the step
@@ -34,12 +36,19 @@ class HelpScreen(ModalScreen[None]):
         """
         super().__init__()
         self._reading = reading
-        self._keys = [(binding.key_display or binding.key.replace(",", ", "), binding.tooltip) for binding in bindings]
+        self._told = tuple(bindings)
 
     def compose(self) -> ComposeResult:
         """Keys, and how to read the screen."""
         table = Table.grid(padding=(0, 2))
-        for key, meaning in [*self._keys, ("escape", "Close this.")]:
+        # A read-only app tells of the keys that it listens to.
+        app, explained = self.app, self.app.screen_stack[-2]
+        keys = [
+            (binding.key_display or binding.key.replace(",", ", "), binding.tooltip)
+            for binding in self._told
+            if not isinstance(app, GuardedApp) or app.allows(binding.action, explained)
+        ]
+        for key, meaning in [*keys, ("escape", "Close this.")]:
             table.add_row(KEY_NAMES.get(key, key), meaning)
         with VerticalScroll(classes="dialog") as box:
             box.border_title = "keys, and how to read the screen"
