@@ -4,6 +4,8 @@ import os
 import shutil
 from dataclasses import dataclass
 
+import psutil
+
 ALL = "EOS_TEST_ALL_PROGRAMS"
 """Environment variable under which a test fails whose program is missing."""
 PLACES = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin"])
@@ -36,3 +38,11 @@ def path(marker: str) -> str:
     found = PROGRAMS[marker].path
     assert found, f"the test lacks the marker {marker}"
     return found
+
+
+def lives(pid: int) -> bool:
+    """Whether there is such a process that has not ended; one that has may wait for its parent to notice."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Self
 
 import aiohttp
+import psutil
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 from typer.testing import CliRunner
 
 from eos_tui import serving
 from eos_tui.cli import app
+from tests import programs
 from tests.eos_tui.fakes import FakeRun, filled, held_elsewhere, requests
 from tests.eos_tui.test_launch import until
 
@@ -128,18 +130,13 @@ class Served:
 
     def pages(self) -> list[int]:
         """The processes of the open pages."""
-        found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(self.process.pid)], capture_output=True, text=True).stdout
-        return [int(pid) for pid in found.split()]
+        return [child.pid for child in psutil.Process(self.process.pid).children()]
 
 
 @pytest.fixture
 def served(run: FakeRun) -> Iterator[Served]:
     with Served(run.folder.name) as served:
         yield served
-
-
-def exists(pid: int) -> bool:
-    return Path(f"/proc/{pid}").exists() and "Z" not in Path(f"/proc/{pid}/stat").read_text().split(")")[1][:3]
 
 
 async def read(page: aiohttp.ClientWebSocketResponse, words: str) -> None:
@@ -160,7 +157,7 @@ async def test_a_page_shows_the_run_and_cannot_stop_it_and_its_process_ends_with
             await page.send_json(["stdin", keys])
         await read(page, "how to read the screen")
 
-    await asyncio.to_thread(until, lambda: not exists(process))
+    await asyncio.to_thread(until, lambda: not programs.lives(process))
     assert requests(run) == []
     assert served.process.poll() is None
 
@@ -176,7 +173,7 @@ async def test_the_pages_end_with_the_server_however_it_ends(served: Served, run
         async for _ in page:
             pass
     output, errors = await asyncio.to_thread(served.process.communicate, timeout=PATIENCE)
-    await asyncio.to_thread(until, lambda: not exists(process))
+    await asyncio.to_thread(until, lambda: not programs.lives(process))
     assert served.process.returncode == (-how if how is signal.SIGKILL else 0)
     assert (output, errors) == ("", "")
 

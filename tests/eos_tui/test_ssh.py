@@ -18,7 +18,7 @@ from runners import run_folder
 from runners.run_folder import RunFolder
 from tests import programs
 from tests.eos_tui.test_launch import until
-from tests.eos_tui.test_viewer_terminal import Terminal
+from tests.eos_tui.test_viewer_terminal import PATIENCE, Terminal
 
 pytestmark = pytest.mark.ssh
 CONFIG = """\
@@ -66,15 +66,12 @@ def connect(tmp_path: Path) -> Iterator[Callable[[str], Terminal]]:
     for terminal in opened:
         terminal.process.kill()
         terminal.process.wait()
+        os.close(terminal.master)
     server.kill()
     server.communicate()
     for folder in run_folder.all_runs(tmp_path / "runs"):
         if folder.is_held():
             launch.kill(folder)
-
-
-def exists(pid: int) -> bool:
-    return Path(f"/proc/{pid}").exists()
 
 
 def goes_on(folder: RunFolder) -> bool:
@@ -90,14 +87,14 @@ def test_a_run_outlives_broken_connections_and_is_watched_and_stopped_over_new_o
     folder = run_folder.find(tmp_path / "runs")
 
     first.process.kill()
-    until(lambda: not exists(viewer))
+    until(lambda: not programs.lives(viewer), seconds=PATIENCE)
     assert goes_on(folder)
 
     second = connect("watch toy-ngd")
     second.read_until("running")
     session, viewer = map(int, (tmp_path / "pids").read_text().split())
     os.kill(session, signal.SIGKILL)
-    until(lambda: not exists(viewer))
+    until(lambda: not programs.lives(viewer), seconds=PATIENCE)
     assert goes_on(folder)
 
     third = connect("watch toy-ngd")
@@ -105,7 +102,7 @@ def test_a_run_outlives_broken_connections_and_is_watched_and_stopped_over_new_o
     os.write(third.master, b"s")
     third.read_until("Stop toy-ngd")
     os.write(third.master, b"y")
-    until(lambda: folder.is_held() is False)
+    until(lambda: folder.is_held() is False, seconds=PATIENCE)
     third.read_until("stopped")
     os.write(third.master, b"q")
     third.end()

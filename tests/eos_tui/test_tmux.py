@@ -13,7 +13,7 @@ import pytest
 from tests import programs
 from tests.eos_tui.fakes import NAME, FakeRun, filled, held_elsewhere, requests
 from tests.eos_tui.test_launch import until
-from tests.eos_tui.test_viewer_terminal import Terminal
+from tests.eos_tui.test_viewer_terminal import PATIENCE, Terminal
 
 pytestmark = pytest.mark.tmux
 EOS = [sys.executable, "-m", "eos_tui"]
@@ -25,6 +25,7 @@ class Tmux:
     """A tmux server of its own with one pane."""
 
     def __init__(self) -> None:
+        self._clients: list[Terminal] = []
         self.command = [programs.path("tmux"), "-L", f"eos-{uuid.uuid4().hex[:12]}", "-f", "/dev/null"]
 
     def __call__(self, *arguments: str) -> str:
@@ -35,6 +36,19 @@ class Tmux:
         """Start a command in a pane of this size; its process."""
         size = ["-x", str(columns), "-y", str(rows)]
         return int(self("new-session", "-d", "-P", "-F", "#{pane_pid}", *size, f"exec {shlex.join(command)}"))
+
+    def attached(self, folder: Path) -> Terminal:
+        """A client of the server."""
+        self._clients.append(Terminal(folder, command=[*self.command, "attach"]))
+        return self._clients[-1]
+
+    def end(self) -> None:
+        """No server and no client any more."""
+        subprocess.run([*self.command, "kill-server"], capture_output=True)
+        for client in self._clients:
+            client.process.kill()
+            client.process.wait()
+            os.close(client.master)
 
     def press(self, *keys: str) -> None:
         self("send-keys", *keys)
@@ -49,7 +63,7 @@ class Tmux:
             return (words in text) is not gone
 
         try:
-            until(is_there, seconds=20)
+            until(is_there, seconds=PATIENCE)
         except AssertionError:
             raise AssertionError(f"{words!r}, gone: {gone}\n{text}") from None
         return text
@@ -59,7 +73,7 @@ class Tmux:
 def tmux() -> Iterator[Tmux]:
     tmux = Tmux()
     yield tmux
-    subprocess.run([*tmux.command, "kill-server"], capture_output=True)
+    tmux.end()
 
 
 @pytest.fixture
@@ -69,6 +83,10 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeRun]:
     run = filled(FakeRun(tmp_path))
     with held_elsewhere(run):
         yield run
+
+
+def has_panels_side_by_side(tmux: Tmux) -> bool:
+    return any(line.count("╭") > 1 for line in tmux.shows("loss (log)").splitlines())
 
 
 def is_untouched(run: FakeRun) -> bool:
@@ -98,24 +116,20 @@ def test_keys_change_the_screen(tmux: Tmux, run: FakeRun, columns: int, rows: in
 
 def test_the_view_outlives_its_clients_and_fits_each_of_them(tmux: Tmux, run: FakeRun) -> None:
     viewer = tmux.open([*EOS, "watch", NAME], columns=80, rows=24)
-    narrow = tmux.shows("loss (log)")
-    assert not any(line.count("╭") > 1 for line in narrow.splitlines())
+    tmux.shows("loss (log)")
+    assert not has_panels_side_by_side(tmux)
 
-    client = Terminal(run.folder.path, command=[*tmux.command, "attach"])
-    client.read_until("sharpness ─")
-    until(lambda: any(line.count("╭") > 1 for line in tmux("capture-pane", "-p").splitlines()))
+    client = tmux.attached(run.folder.path)
+    client.read_until("loss (log)")
+    until(lambda: has_panels_side_by_side(tmux), seconds=PATIENCE)
     os.write(client.master, PREFIX + b"d")
     client.end()
     tmux("resize-window", "-x", "80", "-y", "24")
-    until(lambda: tmux("capture-pane", "-p") == narrow)
-    again = Terminal(run.folder.path, command=[*tmux.command, "attach"])
-    again.read_until("step 1,860 of 3,000")
+    until(lambda: not has_panels_side_by_side(tmux), seconds=PATIENCE)
+    tmux.attached(run.folder.path).read_until("step 1,860 of 3,000")
 
-    assert Path(f"/proc/{viewer}").exists()
+    assert programs.lives(viewer)
     assert is_untouched(run)
-    for terminal in (client, again):
-        os.close(terminal.master)
-    again.process.wait(timeout=20)
 
 
 def test_the_end_of_tmux_is_the_viewers_and_not_the_runs(tmux: Tmux, run: FakeRun) -> None:
@@ -124,7 +138,7 @@ def test_the_end_of_tmux_is_the_viewers_and_not_the_runs(tmux: Tmux, run: FakeRu
 
     tmux("kill-server")
 
-    until(lambda: not Path(f"/proc/{viewer}").exists())
+    until(lambda: not programs.lives(viewer), seconds=PATIENCE)
     assert is_untouched(run)
 
 
