@@ -1,6 +1,6 @@
 # make run    the default experiment, live in a terminal, as plain lines without one
 # make check  format, lint, types, import contracts
-# make test   the suite;  make test-all: with the slow checks
+# make test   the suite, less the tests whose program (tmux, sshd, chromium) is missing, which it names;  make test-all: with the slow checks
 # Needs Python >= 3.11 and a package index. PYTHON=... picks the interpreter.
 
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \

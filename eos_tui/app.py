@@ -16,7 +16,6 @@ from functools import partial
 from pathlib import Path
 from typing import ClassVar, TypeAlias
 
-from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.pilot import Pilot
 
@@ -25,6 +24,7 @@ from eos_tui.display import THEME, Display
 from eos_tui.memory import Memory
 from eos_tui.messages import NewRunAsked, Opened
 from eos_tui.output import is_utf8
+from eos_tui.read_only import GuardedApp
 from eos_tui.recording import Recorder, recorded
 from eos_tui.replay import ReplayFolder
 from eos_tui.screens import compare, home, run
@@ -54,7 +54,7 @@ Shown: TypeAlias = RunFolder | Sequence[RunFolder] | Path
 """A run, several that are compared, or the folder of the runs to list."""
 
 
-class EosApp(App[str]):
+class EosApp(GuardedApp[str]):
     """Shows one run, several, or all of a folder, until the user leaves; gives what to print then."""
 
     TITLE = "eos"
@@ -77,6 +77,7 @@ class EosApp(App[str]):
         clock: Callable[[], float] = time.time,
         display: Display | None = None,
         loaded: Loaded | None = None,
+        read_only: bool = False,
     ) -> None:
         """Prepare; files are first read once the screen stands.
 
@@ -86,9 +87,11 @@ class EosApp(App[str]):
             clock: Seconds since the epoch.
             display: How it is drawn.
             loaded: The user's settings; without them nothing is remembered.
+            read_only: Show, and refuse all that would write or touch a run.
         """
         display = display or (loaded or Loaded(Path())).display(os.environ)
         super().__init__(ansi_color=True if display.theme == THEME else None)
+        self.read_only = read_only
         self.theme = display.theme if display.theme in self.available_themes else THEME
         self.animation_level = "none"
         self.set_class(display.ascii, "-ascii")
@@ -119,7 +122,7 @@ class EosApp(App[str]):
         self.app_resume_signal.subscribe(self, lambda _: self.screen.refresh())
         for warning in self.warnings:
             self._warn(warning)
-        if not self.is_headless and _is_terminal():
+        if not self.is_headless and not self.is_web and _is_terminal():
             self.set_interval(TERMINAL_SECONDS, _end_without_terminal)
 
     def on_unmount(self) -> None:

@@ -22,7 +22,11 @@ from runners.errors import EosError
 from runners.spec import Cifar10, Data, FashionMnist, Mnist
 
 PACKAGES = ("eos-tui", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scikit-learn", "msgspec", "textual", "typer", "rich")
-EXTRAS = {"matplotlib": ("plot", "eos plot"), "pyarrow": ("parquet", "eos export --format parquet")}
+EXTRAS = {
+    "matplotlib": ("plot", "eos plot"),
+    "pyarrow": ("parquet", "eos export --format parquet"),
+    "textual-serve": ("serve", "eos serve"),
+}
 """Optional packages: the extra that brings one, and what needs it."""
 BAD_JAX = "0.10.2"
 """Compiles wrong programs for CPUs (jax issue 39103)."""

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from eos_tui import __version__
-from eos_tui.cli import comparing, configuring, files, looking, overlaying, replaying, reproducing, requests, running
+from eos_tui.cli import comparing, configuring, files, looking, overlaying, replaying, reproducing, requests, running, serving
 from eos_tui.cli.group import Group
 
 app = typer.Typer(
@@ -41,6 +41,7 @@ def eos(
 
 app.command()(running.run)
 app.command()(running.watch)
+app.command()(serving.serve)
 app.command("list")(looking.list_runs)
 app.command()(looking.show)
 app.command()(requests.stop)

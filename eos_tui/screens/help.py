@@ -11,6 +11,7 @@ from textual.containers import VerticalScroll
 from textual.widgets import Static
 
 from eos_tui import keys
+from eos_tui.read_only import GuardedApp
 from eos_tui.widgets.frugal import FrugalModal
 
 READING = """\
@@ -41,8 +42,12 @@ class HelpScreen(FrugalModal[None]):
     def compose(self) -> ComposeResult:
         """Keys, and how to read the screen."""
         table = Table.grid(padding=(0, 2))
-        for binding in [*self._explained, *keys.bindings_of(type(self.app), type(self))]:
-            table.add_row(Text(keys.on_keys(binding, self.app)), Text(binding.tooltip))
+        # A read-only app tells of the keys that it listens to.
+        app, explained = self.app, self.app.screen_stack[-2]
+        told = [(binding, explained) for binding in self._explained] + [(binding, app) for binding in keys.bindings_of(type(app))]
+        heard = [binding for binding, place in told if not isinstance(app, GuardedApp) or app.allows(binding.action, place)]
+        for binding in [*heard, *keys.bindings_of(type(self))]:
+            table.add_row(Text(keys.on_keys(binding, app)), Text(binding.tooltip))
         with VerticalScroll(classes="dialog") as box:
             box.border_title = "keys, and how to read the screen"
             yield Static(table)

@@ -75,10 +75,12 @@ class HomeScreen(FrugalScreen[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("q", "app.detach", "quit", tooltip="Leave. Runs go on.", id="home.leave"),
         Binding("enter", "open", "open", tooltip="Show the run under the cursor; q or Esc comes back.", id="home.open"),
+        # With priority: the keys that follow it may have come already, as over a slow line, and must find the focus moved.
         Binding(
             "slash",
             "filter",
             "filter",
+            priority=True,
             key_display="/",
             tooltip="Filter: name, /regex/, status:running, lr>0.1, optimizer=adam, -b8.",
             id="home.filter",
@@ -220,7 +222,7 @@ class HomeScreen(FrugalScreen[None]):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002 - Textual's signature
         """Keys are the filter's while it is typed, but for Esc."""
-        return not self._input.has_focus or action in ("clear", "detach")
+        return self.focused is not self._input or action in ("clear", "detach")
 
     def action_move(self, rows: int) -> None:
         """Move the cursor."""
@@ -257,7 +259,7 @@ class HomeScreen(FrugalScreen[None]):
     def action_filter(self) -> None:
         """Type a filter."""
         self._input.display = True
-        self._input.focus()
+        self.set_focus(self._input)
 
     def action_sort(self, direction: int) -> None:
         """Sort by the next column."""

@@ -1,6 +1,8 @@
 """Runs that nobody computed: a folder with a log, written record by record, as a runner would."""
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from math import exp
@@ -27,6 +29,15 @@ from runners.records import (
 )
 from runners.run_folder import RunFolder
 
+RUNNER = """
+import sys
+from pathlib import Path
+from runners.run_folder import RunFolder
+with RunFolder(Path(sys.argv[1])).held():
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+"""Stands for a runner: holds the folder until its standard input is closed."""
 NOW = 1_800_000_000.0
 """When everything is written, in seconds since 1970."""
 NAME = "digits-gd-20260131T120000Z-0a1b"
@@ -202,6 +213,17 @@ def live(run: FakeRun) -> Iterator[FakeRun]:
     with ExitStack() as stack:
         stack.enter_context(run.folder.held())
         yield run
+
+
+@contextmanager
+def held_elsewhere(run: FakeRun) -> Iterator["subprocess.Popen[str]"]:
+    """The run while a process of its own holds it."""
+    command = [sys.executable, "-c", RUNNER, str(run.folder.path)]
+    runner = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    assert runner.stdout
+    assert runner.stdout.readline() == "held\n"
+    yield runner
+    runner.communicate(timeout=20)
 
 
 def requests(run: FakeRun) -> list[str]:

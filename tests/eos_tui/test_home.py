@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from types import SimpleNamespace
 
 import pytest
+from textual.events import Key
 
 from eos_tui import launch
 from eos_tui.app import EosApp, once
@@ -346,3 +347,15 @@ async def test_a_spec_that_is_none_has_no_command_and_the_reason_is_said(runs):
         shown = await settled(pilot)
 
     assert f"{LIVE}: spec.json:" in " ".join(shown.split())
+
+
+async def test_a_filter_that_arrives_in_one_piece_is_typed_and_no_key_of_it_does_anything_else(runs):
+    async with app_of(runs).run_test(size=(100, 30)) as pilot:
+        await look(pilot)
+
+        for key in ("slash", *"sd", "enter"):
+            pilot.app.post_message(Key(key, key if len(key) == 1 else {"slash": "/", "enter": "\r"}[key]))
+        shown = await look(pilot)
+
+        assert "0 of them: sd" in " ".join(shown.split())
+        assert isinstance(pilot.app.screen, HomeScreen)

@@ -14,6 +14,7 @@ from pathlib import Path
 import pyte
 import pytest
 
+from tests.eos_tui import fakes
 from tests.eos_tui.fakes import NAME, FakeRun, filled, requests
 
 VIEWER = """
@@ -23,15 +24,6 @@ from eos_tui.app import watch
 from runners.run_folder import RunFolder
 print(watch(RunFolder(Path(sys.argv[1]))))
 """
-RUNNER = """
-import sys
-from pathlib import Path
-from runners.run_folder import RunFolder
-with RunFolder(Path(sys.argv[1])).held():
-    print("held", flush=True)
-    sys.stdin.read()
-"""
-"""Stands for a runner: holds the folder until its standard input is closed."""
 EXEC = "import os, sys; os.execv(sys.argv[1], sys.argv[1:])"
 TAKE_TERMINAL = f"import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); {EXEC}"
 """Makes standard input the session's terminal, whose closing sends it SIGHUP, and goes on as the command that follows."""
@@ -99,16 +91,12 @@ class Terminal:
 
 
 @pytest.fixture
-def held_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[FakeRun, subprocess.Popen[str]]]:
+def held_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[FakeRun, "subprocess.Popen[str]"]]:
     """A run that another process holds."""
     monkeypatch.setenv("EOS_RUNS", str(tmp_path))
     run = filled(FakeRun(tmp_path))
-    command = [sys.executable, "-c", RUNNER, str(run.folder.path)]
-    runner = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True)
-    assert runner.stdout
-    assert runner.stdout.readline() == "held\n"
-    yield run, runner
-    runner.communicate(timeout=PATIENCE)
+    with fakes.held_elsewhere(run) as runner:
+        yield run, runner
 
 
 def leave(terminal: Terminal, how: str) -> None:
