@@ -309,7 +309,7 @@ class NewRunScreen(FrugalScreen[None]):
 
     def action_help(self) -> None:
         """Explain keys and screen."""
-        self.app.push_screen(HelpScreen(binding for binding in self.BINDINGS if isinstance(binding, Binding)))
+        self.app.push_screen(HelpScreen(keys.bindings_of(type(self))))
 
     @property
     def _draft(self) -> Draft:

@@ -25,18 +25,12 @@ class ReplayScreen(RunScreen):
     """One run, as it went."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("q", "app.detach", "leave", id="replay.leave", tooltip="Leave. The run is not touched."),
         Binding("space", "hold", "hold", id="replay.hold", tooltip="Hold the replay, or let it go on; at its end play it again."),
         Binding("full_stop", "hurry(1)", "faster", id="replay.faster", key_display=".", tooltip="Twice as fast."),
         Binding("comma", "hurry(-1)", "slower", id="replay.slower", key_display=",", tooltip="Half as fast."),
         Binding("b", "jump(-1)", "back", id="replay.back", tooltip="A tenth of the run back."),
         Binding("n", "jump(1)", "on", id="replay.on", tooltip="A tenth of the run on."),
         Binding("r", "restart", "again", id="replay.restart", tooltip="From the beginning."),
-        *(
-            binding
-            for binding in RunScreen.BINDINGS
-            if isinstance(binding, Binding) and binding.key != "q" and binding.action not in OF_A_RUNNER
-        ),
     ]
 
     def __init__(
@@ -71,6 +65,11 @@ class ReplayScreen(RunScreen):
     def on_mount(self) -> None:
         """Begin to play."""
         self._playhead.play()
+
+    @property
+    def explained(self) -> list[Binding]:
+        """The keys that do something here."""
+        return [binding for binding in super().explained if binding.action not in OF_A_RUNNER]
 
     def header_rows(self, snapshot: RunSnapshot, width: int, height: int) -> Sequence[Row]:
         """The top of the screen, which says how the replay goes."""

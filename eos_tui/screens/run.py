@@ -207,6 +207,11 @@ class RunScreen(FrugalScreen[None]):
         return self._run
 
     @property
+    def explained(self) -> list[Binding]:
+        """The keys that the help tells of."""
+        return list(keys.bindings_of(type(self), Scrolled))
+
+    @property
     def snapshot(self) -> RunSnapshot | None:
         """The run as it is shown; None before it was first read."""
         return self._snapshot
@@ -415,7 +420,7 @@ class RunScreen(FrugalScreen[None]):
 
     def action_help(self) -> None:
         """Explain keys and screen."""
-        self.app.push_screen(HelpScreen(keys.bindings_of(type(self), Scrolled)))
+        self.app.push_screen(HelpScreen(self.explained))
 
     def _look(self, change: Callable[[View, RunSnapshot], View]) -> None:
         """Change what is shown of the run."""

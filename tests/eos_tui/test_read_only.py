@@ -20,7 +20,11 @@ from tests.eos_tui.fakes import NOW, FakeRun, filled, live, requests
 from tests.eos_tui.test_app import look, screen, settled
 
 CLASSES = {kind.__name__: kind for kind in (App, Screen, Widget, Input, EosApp, HomeScreen, CompareScreen, RunScreen)}
-WRITING = {HomeScreen: {"stop", "resume", "rename", "export", "delete"}, CompareScreen: set(), RunScreen: {"stop", "pause"}}
+WRITING = {
+    HomeScreen: {"stop", "resume", "rename", "export", "delete", "new", "again"},
+    CompareScreen: set(),
+    RunScreen: {"stop", "pause", "panels", "again"},
+}
 
 
 class NewScreen(Screen[None]):
