@@ -61,8 +61,8 @@ class Drawer(CellGrid, can_focus=True):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up", "scroll(-1)", show=False, id="drawer.up", tooltip="A row up."),
         Binding("down", "scroll(1)", show=False, id="drawer.down", tooltip="A row down."),
-        Binding("pageup", "page(-1)", show=False, id="drawer.page-up", tooltip="A page up."),
-        Binding("pagedown", "page(1)", show=False, id="drawer.page-down", tooltip="A page down."),
+        Binding("pageup", "page(-1)", show=False, id="drawer.page_up", tooltip="A page up."),
+        Binding("pagedown", "page(1)", show=False, id="drawer.page_down", tooltip="A page down."),
         Binding("home", "scroll(-1000000)", show=False, id="drawer.first", tooltip="The first row."),
         Binding("end", "scroll(1000000)", show=False, id="drawer.last", tooltip="The last row."),
     ]

@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 from textual.events import MouseMove, MouseScrollDown, MouseScrollUp
 
-from eos_tui.screens.run import MIN_PANEL_ROWS
+from eos_tui.widgets.body import MIN_PANEL_ROWS
 from eos_tui.widgets.chart import Chart
 from eos_tui.widgets.drawer import Drawer
 from tests.eos_tui.fakes import DENSITY, LOSS, FakeRun, filled, live
