@@ -18,7 +18,7 @@ from textual.containers import Horizontal
 from textual.message import Message
 from textual.widgets import Footer, Input, Static, TextArea
 
-from eos_tui import drafts, launch
+from eos_tui import drafts, keys, launch
 from eos_tui.drafts import Verdict
 from eos_tui.messages import Opened
 from eos_tui.output import printable
