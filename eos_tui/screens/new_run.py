@@ -105,8 +105,7 @@ class NewRunScreen(FrugalScreen[None]):
         Binding("down,j", "move(1)", show=False, id="new.down", tooltip="The preset below."),
         Binding("pageup", "scroll(-1)", show=False, id="new.page_up", tooltip="The text, a page up."),
         Binding("pagedown", "scroll(1)", show=False, id="new.page_down", tooltip="The text, a page down."),
-        Binding("escape", "done", "leave the text", id="new.done", tooltip="Leave the text, or a question."),
-        Binding("escape", "escape", show=False, id="new.escape", tooltip="No filter; else as q."),
+        Binding("escape", "escape", "done", id="new.escape", tooltip="Leave the text; else no filter; else as q."),
         Binding("q", "back", "back", id="new.back", tooltip="Leave, after a question where something typed would be lost."),
         Binding("question_mark", "help", "help", id="new.help", key_display="?", tooltip="This page."),
     ]
@@ -234,9 +233,7 @@ class NewRunScreen(FrugalScreen[None]):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002 - Textual's signature
         """Keys are the text's while it is typed, but for Esc; only what can run is started."""
         if self._editor.has_focus or self._input.has_focus:
-            return action == "done"
-        if action == "done":
-            return False
+            return action == "escape"
         if action == "start":
             return self._verdict is not None and self._verdict.spec is not None and not self._starting
         return action != "problem" or bool(self._verdict and self._verdict.problem)
@@ -284,15 +281,13 @@ class NewRunScreen(FrugalScreen[None]):
         consequence = f"In {Path.cwd()}; `eos run FILE` runs it."
         self._ask("Write the text to a file", consequence, text=f"{self._run_name}.toml", problem=_file_problem, then=self._write)
 
-    def action_done(self) -> None:
-        """Stop typing; of a filter nothing stays."""
-        if self._input.has_focus:
-            self._input.value = ""
-        self.on_input_submitted()
-
     def action_escape(self) -> None:
-        """Show all presets; else leave."""
-        if self._filter:
+        """Stop typing, of a filter with nothing left; show all presets; leave."""
+        if self._editor.has_focus or self._input.has_focus:
+            if self._input.has_focus:
+                self._input.value = ""
+            self.on_input_submitted()
+        elif self._filter:
             self._input.value = ""
         else:
             self.action_back()

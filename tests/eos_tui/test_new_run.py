@@ -415,7 +415,7 @@ async def test_everything_has_room_on_a_small_terminal(runs):
     assert "stored in" in opened.shown
     assert "? help" in rows[-1]
     assert "> digits-gd" not in typing, "the text has all the columns while it is typed"
-    assert "esc leave the text" in typing.splitlines()[-1]
+    assert "esc done" in typing.splitlines()[-1]
 
 
 @pytest.mark.slow
