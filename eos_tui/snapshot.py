@@ -13,7 +13,9 @@ from typing import cast
 
 import msgspec
 
+from eos_tui.cleaning import cleaned
 from eos_tui.decimate import Trace
+from eos_tui.output import one_line
 from eos_tui.series import Key, Points, Profile, by_kind, points
 from runners.records import AnyMeasurement, AnyRecord, Curve, EndRecord, EventRecord, Header, Panel
 
@@ -104,7 +106,7 @@ class RunSnapshot:
 
 def empty(folder: Path) -> RunSnapshot:
     """The snapshot of a run of which nothing has been read."""
-    return RunSnapshot(name=folder.name, folder=folder)
+    return RunSnapshot(name=one_line(folder.name), folder=folder)
 
 
 def fold(snapshot: RunSnapshot, records: Sequence[AnyRecord], *, with_traces: bool = True) -> RunSnapshot:
@@ -121,7 +123,7 @@ def fold(snapshot: RunSnapshot, records: Sequence[AnyRecord], *, with_traces: bo
         return snapshot
     kinds = by_kind(records)
     newest = {kind: found[-1] for kind, found in kinds.items()}
-    header = cast(Header, newest["header"]) if "header" in newest else snapshot.header
+    header = cleaned(cast(Header, newest["header"])) if "header" in newest else snapshot.header
     events = cast(list[EventRecord], kinds.get("event", []))
     return _with_rates(
         replace(
