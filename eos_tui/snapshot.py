@@ -8,6 +8,7 @@ import operator
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import isfinite
 from pathlib import Path
 from typing import cast
 
@@ -130,7 +131,7 @@ def fold(snapshot: RunSnapshot, records: Sequence[AnyRecord], *, with_traces: bo
             snapshot,
             header=header,
             step=max(snapshot.step, *(record.step for record in newest.values())),
-            steps=header.steps if header else 0,
+            steps=max(header.steps, 0) if header else 0,
             time=max(snapshot.time, *(record.time for record in newest.values())),
             first={kind: found[0] for kind, found in kinds.items()} | snapshot.first,
             last=snapshot.last | newest,
@@ -283,7 +284,11 @@ def _with_rates(snapshot: RunSnapshot) -> RunSnapshot:
     )
     return replace(
         snapshot,
-        steps_per_second=speed,
-        seconds_left=max(snapshot.steps - snapshot.step, 0) / speed if speed and snapshot.header and not snapshot.end else None,
-        measuring_share=min(spent / total, 1.0) if total > 0 else None,
+        steps_per_second=_finite(speed),
+        seconds_left=_finite(max(snapshot.steps - snapshot.step, 0) / speed) if speed and snapshot.header and not snapshot.end else None,
+        measuring_share=_finite(min(max(spent / total, 0.0), 1.0)) if total > 0 else None,
     )
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and isfinite(value) else None
