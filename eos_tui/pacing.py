@@ -68,6 +68,11 @@ class PacedApp(App[Result]):
         self._low_bandwidth = True
         self.notify(SLOW, markup=False)
 
+    def on_mount(self) -> None:
+        """Ask before the first frame already, so as to know soon whether this terminal answers."""
+        if self._driver is not None and not self.is_headless:
+            self._ask()
+
     def post_display_hook(self) -> None:
         """A frame was sent, or would have been but for the one before."""
         if self._driver is None or self.is_headless or self._leaving:
@@ -75,13 +80,10 @@ class PacedApp(App[Result]):
         if self._held:
             self._lost = True
             return
-        now = time.monotonic()
         if self._asked_at is None:
-            self._driver.write(ASK)
-            self._asked_at = now
-            self._timed(time.monotonic() - now)
+            self._ask()
         if self._answers or self._low_bandwidth:
-            self._hold(now)
+            self._hold()
 
     def on_cursor_position(self) -> None:
         """The terminal has answered."""
@@ -112,13 +114,20 @@ class PacedApp(App[Result]):
         if self._slow_frames == SLOW_FRAMES and self._low_bandwidth is None:
             self.slow_down()
 
-    def _hold(self, now: float) -> None:
+    def _ask(self) -> None:
+        assert self._driver is not None
+        self._asked_at = time.monotonic()
+        self._driver.write(ASK)
+        if (waited := time.monotonic() - self._asked_at) > SLOW_SECONDS:
+            self._timed(waited)
+
+    def _hold(self) -> None:
         """Hold further frames back until there is an answer, and in low bandwidth until the next is due."""
         self._held = ExitStack()
         self._held.enter_context(self.batch_update())
         self._due = [self.set_timer(PATIENCE_SECONDS, self._go_on)]
         if self._low_bandwidth:
-            self._held_until = now + LOW_SECONDS
+            self._held_until = time.monotonic() + LOW_SECONDS
             self._due.append(self.set_timer(LOW_SECONDS, self._go_on))
 
     def _go_on(self) -> None:
