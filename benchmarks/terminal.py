@@ -252,7 +252,7 @@ def measured(viewer: Viewer, feed: Callable[[float], None], *, seconds: float) -
         feed: Lets them grow until so many seconds after the beginning.
         seconds: How long.
     """
-    viewer.read(2.0)
+    viewer.read(6.0)
     start, cpu, num_bytes, frames = time.monotonic(), viewer.cpu_seconds(), 0, viewer.frames
     while (elapsed := time.monotonic() - start) < seconds:
         feed(elapsed)

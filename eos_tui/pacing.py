@@ -54,6 +54,8 @@ class PacedApp(App[Result]):
         self._held_until = 0.0
         self._lost = False
         """Whether a frame was drawn and not sent."""
+        self._put_off = False
+        """Whether a screen has a frame to draw as soon as that may be sent."""
         self._due: list[Timer] = []
         """When to look whether holding is over."""
         self._leaving: tuple[Result | None] | None = None
@@ -72,6 +74,11 @@ class PacedApp(App[Result]):
         """Ask before the first frame already, so as to know soon whether this terminal answers."""
         if self._driver is not None and not self.is_headless:
             self._ask()
+
+    def puts_off(self) -> bool:
+        """Whether the screen's next frame has to wait; if so, it will be asked for it."""
+        self._put_off = self._put_off or self._held is not None
+        return self._held is not None
 
     def post_display_hook(self) -> None:
         """A frame was sent, or would have been but for the one before."""
@@ -145,8 +152,10 @@ class PacedApp(App[Result]):
         self._held.close()
         self._held = None
         if self._lost:
-            self._lost = False
             self.screen.refresh()
+        elif self._put_off:
+            self.screen._compositor_refresh()
+        self._lost = self._put_off = False
         self.screen.check_idle()
 
     def _end(self) -> None:
