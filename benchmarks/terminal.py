@@ -36,8 +36,9 @@ from pathlib import Path
 from eos_tui.app import watch
 from eos_tui.display import Display
 from runners.run_folder import RunFolder
-shown = Path(sys.argv[1])
-watch(RunFolder(shown) if (shown / "log.jsonl").exists() else shown, display=Display(low_bandwidth=sys.argv[2] == "low"))
+mode, *paths = sys.argv[1:]
+shown = [RunFolder(Path(path)) for path in paths]
+watch(shown if len(shown) > 1 else shown[0] if shown[0].log.exists() else shown[0].path, display=Display(low_bandwidth=mode == "low"))
 """
 COMMON = """
 import math, random, sys
@@ -87,7 +88,12 @@ def show(plot, xs, ys):
 BUDGET = {"kibibytes_per_second": 2.5, "percent_of_a_core": 3.0, "idle_bytes": 0.0}
 """For a run with three panels at two frames a second and 120x40; nothing is ever sent when nothing changes."""
 SIZE = (120, 40)
-NUM_RUNS, NUM_LIVE = 50, 10
+SCREENS = {
+    "Run": (1, 1, 2.0, "step 2,999 of"),
+    "Home, 50 runs, 10 live": (10, 50, 1.0, "50 runs in"),
+    "Compare, 8 runs, 3 live": (3, 8, 1.0, "3 live"),
+}
+"""By name: live runs, all runs, frames a second while they change, and what the screen says once it has read them."""
 ASK = b"\x1b[6n"
 STEPS = 10_000
 STEPS_PER_SECOND = 100
@@ -252,7 +258,7 @@ def measured(viewer: Viewer, feed: Callable[[float], None], *, seconds: float) -
         feed: Lets them grow until so many seconds after the beginning.
         seconds: How long.
     """
-    viewer.read(6.0)
+    viewer.read(8.0)
     start, cpu, num_bytes, frames = time.monotonic(), viewer.cpu_seconds(), 0, viewer.frames
     while (elapsed := time.monotonic() - start) < seconds:
         feed(elapsed)
@@ -305,28 +311,26 @@ class Growing:
         self._written = last
 
 
-def app(runs: Path, *, mode: str, num_live: int, num_runs: int, seconds: float, size: tuple[int, int] = SIZE) -> dict[str, float]:
-    """Our app: on a run, or on the list of some.
+def app(runs: Path, *, screen: str, mode: str, seconds: float) -> dict[str, float]:
+    """Our app.
 
     Args:
         runs: An empty folder.
+        screen: One of `SCREENS`.
         mode: `normal` or `low` bandwidth.
-        num_live: Runs that go on.
-        num_runs: All runs; the list is shown where it is more than one.
-        seconds: How long they go on.
-        size: Columns and rows.
+        seconds: How long the live runs go on.
     """
+    num_live, num_runs, due, words = SCREENS[screen]
     growing = Growing(runs, num_live=num_live, num_runs=num_runs)
-    shown = runs if num_runs > 1 else growing.folders[0].path
+    shown = [runs] if screen.startswith("Home") else [folder.path for folder in growing.folders]
     with ExitStack() as stack:
         for folder in growing.folders[:num_live]:
             stack.enter_context(folder.held())
-        viewer = stack.enter_context(Viewer(VIEWER, str(shown), mode, width=size[0], height=size[1]))
+        viewer = stack.enter_context(Viewer(VIEWER, mode, *map(str, shown)))
         first = viewer.read_until("help")
-        viewer.read_until(f"{num_runs} runs in" if num_runs > 1 else "step 2,999 of")
+        viewer.read_until(words)
         found = measured(viewer, growing.feed, seconds=seconds)
-    due = (2.0 if num_runs == 1 else 1.0) if mode == "normal" else 0.5
-    return {**found, "frames_per_second_due": due, "first_frame_seconds": first}
+    return {**found, "frames_per_second_due": due if mode == "normal" else 0.5, "first_frame_seconds": first}
 
 
 def rival(name: str, *, seconds: float) -> dict[str, float] | None:
@@ -336,7 +340,8 @@ def rival(name: str, *, seconds: float) -> dict[str, float] | None:
     program = RIVALS[name] + COMMON.format(steps=STEPS, begin=300) + "Panels().run(mouse=False)"
     with Viewer(program) as viewer:
         first = viewer.read_until("help")
-        return {**measured(viewer, lambda _: None, seconds=seconds), "first_frame_seconds": first}
+        found = measured(viewer, lambda _: None, seconds=seconds)
+        return {**{key: value for key, value in found.items() if "idle" not in key and "frames" not in key}, "first_frame_seconds": first}
 
 
 def long_log(runs: Path, *, num_rows: int) -> dict[str, float]:
@@ -345,7 +350,7 @@ def long_log(runs: Path, *, num_rows: int) -> dict[str, float]:
     folder.path.mkdir()
     steps = int(num_rows / 1.12)
     folder.log.write_bytes(msgspec.json.encode(header(steps)) + b"\n" + lines(0, steps, steps=steps, noise=random.Random(0)))
-    with folder.held(), Viewer(VIEWER, str(folder.path), "normal") as viewer:
+    with folder.held(), Viewer(VIEWER, "normal", str(folder.path)) as viewer:
         opened = viewer.read_until(f"step {steps - 1:,} of")
         return {"open_seconds": opened, "megabytes": viewer.megabytes()}
 
@@ -360,10 +365,8 @@ def main() -> None:
     found: dict[str, dict[str, float] | None] = {}
     with tempfile.TemporaryDirectory() as folder:
         for mode in ("normal", "low"):
-            for what, num_live, num_runs in (("Run", 1, 1), ("Home", NUM_LIVE, NUM_RUNS)):
-                name = f"{what}, {num_runs} runs, {num_live} live" if num_runs > 1 else what
-                place = Path(folder) / f"{what}-{mode}"
-                found[f"{name}, {mode}"] = app(place, mode=mode, num_live=num_live, num_runs=num_runs, seconds=asked.seconds)
+            for screen in SCREENS:
+                found[f"{screen}, {mode}"] = app(Path(folder) / f"{screen} {mode}", screen=screen, mode=mode, seconds=asked.seconds)
         for name in RIVALS:
             found[name] = rival(name, seconds=asked.seconds)
         if asked.rows:
@@ -386,9 +389,10 @@ def _print(found: dict[str, dict[str, float] | None], *, as_json: bool) -> None:
         else:
             times = numbers["kibibytes_per_second"] / ours["kibibytes_per_second"]
             frames = f", {numbers['frames_per_second']:.1f} of {due:g} frames/s" if (due := numbers.get("frames_per_second_due")) else ""
+            idle = f"{numbers['idle_bytes']:8.0f} bytes idle" if "idle_bytes" in numbers else ""
             print(
                 f"{name:<32}{numbers['kibibytes_per_second']:6.2f} KiB/s ({times:5.2f} x){numbers['percent_of_a_core']:6.1f} % of a core"
-                f"{numbers['idle_bytes']:8.0f} bytes idle{frames}"
+                f"{idle}{frames}"
             )
 
 

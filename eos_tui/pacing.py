@@ -7,17 +7,21 @@ answers, over any number of programs and lines between. One that does not is nev
 
 import time
 from contextlib import ExitStack
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from rich.console import RenderableType
 from textual import events
 from textual.app import App
+from textual.screen import Screen
 from textual.timer import Timer
 
 Result = TypeVar("Result")
 ASK = "\x1b[6n"
 """Report the position of the cursor."""
 LOW_SECONDS = 2.0
-"""Time between two frames in low bandwidth; a key brings the next at once."""
+"""Time between two frames in low bandwidth."""
+FREE_SECONDS = 1.0
+"""How long after a key, and after the beginning, frames are sent as they come: it takes several until a screen stands."""
 SLOW_SECONDS = 1.0
 """A terminal that takes longer for a frame is slow."""
 SLOW_FRAMES = 3
@@ -52,8 +56,10 @@ class PacedApp(App[Result]):
         self._held: ExitStack | None = None
         """Holds repaints back while it is open."""
         self._held_until = 0.0
+        self._free_until = time.monotonic() + 2 * FREE_SECONDS
         self._lost = False
         """Whether a frame was drawn and not sent."""
+        self._has_drawn = False
         self._put_off = False
         """Whether a screen has a frame to draw as soon as that may be sent."""
         self._due: list[Timer] = []
@@ -65,6 +71,10 @@ class PacedApp(App[Result]):
         """Whether frames are rare and in few colours, as it is now."""
         return bool(self._low_bandwidth)
 
+    @property
+    def _is_rationed(self) -> bool:
+        return self.low_bandwidth and time.monotonic() > self._free_until
+
     def slow_down(self) -> None:
         """The terminal turned out to be slow: low bandwidth from now on."""
         self._low_bandwidth = True
@@ -75,6 +85,11 @@ class PacedApp(App[Result]):
         if self._driver is not None and not self.is_headless:
             self._ask()
 
+    def _display(self, screen: Screen[Any], renderable: RenderableType | None) -> None:
+        """Send a frame; there may be nothing in it, which then is no frame."""
+        self._has_drawn = renderable is not None
+        super()._display(screen, renderable)
+
     def puts_off(self) -> bool:
         """Whether the screen's next frame has to wait; if so, it will be asked for it."""
         self._put_off = self._put_off or self._held is not None
@@ -82,14 +97,14 @@ class PacedApp(App[Result]):
 
     def post_display_hook(self) -> None:
         """A frame was sent, or would have been but for the one before."""
-        if self._driver is None or self.is_headless or self._leaving:
+        if self._driver is None or self.is_headless or self._leaving or not self._has_drawn:
             return
         if self._held:
             self._lost = True
             return
         if self._asked_at is None:
             self._ask()
-        if self._answers or self._low_bandwidth:
+        if self._answers or self._is_rationed:
             self._hold()
 
     def on_cursor_position(self) -> None:
@@ -103,6 +118,7 @@ class PacedApp(App[Result]):
     async def on_event(self, event: events.Event) -> None:
         """Let a key's effect be seen at once."""
         if isinstance(event, events.InputEvent):
+            self._free_until = time.monotonic() + FREE_SECONDS
             self._held_until = 0.0
             self._go_on()
         await super().on_event(event)
@@ -133,7 +149,7 @@ class PacedApp(App[Result]):
         self._held = ExitStack()
         self._held.enter_context(self.batch_update())
         self._due = [self.set_timer(PATIENCE_SECONDS, self._go_on)]
-        if self._low_bandwidth:
+        if self._is_rationed:
             self._held_until = time.monotonic() + LOW_SECONDS
             self._due.append(self.set_timer(LOW_SECONDS, self._go_on))
 

@@ -17,7 +17,7 @@ from eos_tui.charts import draw, draw_profiles
 from eos_tui.plain import PlainLog
 from eos_tui.runs import RunsWatcher
 from eos_tui.snapshot import RunSnapshot, profiles
-from eos_tui.view import PAN, SMOOTHINGS, View
+from eos_tui.view import PAN, SMOOTHINGS, View, extents
 from eos_tui.watcher import RunWatcher
 from eos_tui.widgets.event_line import edge_rows, event_rows, panel_rows
 from eos_tui.widgets.panel import Source, title_parts, title_row
@@ -124,10 +124,10 @@ def drawn(snapshot: RunSnapshot) -> None:
     """Everything that screens make of a snapshot, at any size."""
     views = [View(), View(unit="time", smoothing=SMOOTHINGS[-1]), View(span=(3.0, 40.0), cursor=7)]
     if snapshot.header:
-        views += [
-            View(unit=unit).zoomed(snapshot, 2.0).panned(snapshot, -PAN).with_cursor(snapshot, columns=-3, width=60) for unit in UNITS
-        ]
-        views += [view.followed(snapshot) for view in views]
+        there = extents(snapshot)
+        moved = [View(unit=unit).zoomed(there, 2.0).panned(there, -PAN) for unit in UNITS]
+        views += [view.with_cursor(there, view.window(snapshot), columns=-3, width=60) for view in moved]
+        views += [view.followed(there) for view in views]
     for width, height in SIZES:
         for rows in (header_rows, edge_rows, event_rows, panel_rows):
             rows(snapshot, width, height)

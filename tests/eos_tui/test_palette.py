@@ -133,8 +133,8 @@ def kinds(written):
     ("environ", "sent"),
     [
         ({"TERM": "xterm-256color", "COLORTERM": "truecolor", "TEXTUAL_THEME": "eos-dark"}, {"24-bit"}),
-        ({"TERM": "screen-256color", "TEXTUAL_THEME": "eos-dark"}, {"256"}),
-        ({"TERM": "linux", "TEXTUAL_THEME": "eos-dark"}, {"16"}),
+        pytest.param({"TERM": "screen-256color", "TEXTUAL_THEME": "eos-dark"}, {"256"}, marks=pytest.mark.slow),
+        pytest.param({"TERM": "linux", "TEXTUAL_THEME": "eos-dark"}, {"16"}, marks=pytest.mark.slow),
         ({"TERM": "xterm-256color", "NO_COLOR": "1", "TEXTUAL_THEME": "eos-dark"}, set()),
     ],
 )
