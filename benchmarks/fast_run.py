@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from viewer_bytes import Viewer, header, lines
+from terminal import VIEWER, Viewer, header, lines
 
 from runners.run_folder import RunFolder
 
 ROWS_PER_STEP = 1.12
-"""Of the log of `viewer_bytes`: a sharpness every 10 steps, an NTK trace every 50."""
+"""Of the log of `terminal`: a sharpness every 10 steps, an NTK trace every 50."""
 TAIL = 4096
 """Bytes that hold the log's last line."""
 
@@ -63,7 +63,7 @@ def follow(runs: Path, *, rows_per_second: int, seconds: float, width: int, heig
     with subprocess.Popen(command) as writer:
         while not folder.log.exists():
             time.sleep(0.01)
-        with Viewer(folder.path, width=width, height=height) as viewer:
+        with Viewer(VIEWER, "normal", str(folder.path), width=width, height=height) as viewer:
             viewer.read_until("help")
             start, cpu, count = time.monotonic(), viewer.cpu_seconds(), 0
             lags: list[int] = []

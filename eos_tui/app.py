@@ -5,25 +5,31 @@ Called by the command line. Must not import jax, nor anything else that is slow 
 """
 
 import asyncio
+import curses
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import ClassVar, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
+from msgspec.structs import replace
+from rich.console import COLOR_SYSTEMS
+from rich.terminal_theme import TerminalTheme
 from textual.binding import Binding, BindingType
+from textual.filter import NoColor
 from textual.pilot import Pilot
 
-from eos_tui import settings
-from eos_tui.display import THEME, Display
+from eos_tui import palette, settings
+from eos_tui.display import THEME, Display, colors
 from eos_tui.memory import Memory
 from eos_tui.messages import NewRunAsked, Opened
-from eos_tui.output import is_utf8
+from eos_tui.output import is_utf8, one_line
+from eos_tui.pacing import PacedApp
 from eos_tui.read_only import GuardedApp
 from eos_tui.recording import Recorder, recorded
 from eos_tui.replay import ReplayFolder
@@ -36,6 +42,7 @@ from eos_tui.screens.replay import ReplayScreen
 from eos_tui.screens.run import RunScreen
 from eos_tui.settings import Loaded, did_you_mean
 from eos_tui.snapshot import RunSnapshot
+from eos_tui.widgets.characters import Characters
 from eos_tui.widgets.frugal import FrugalScreen
 from runners.errors import SettingsError
 from runners.run_folder import RunFolder, reference
@@ -46,6 +53,8 @@ PALETTE_SECONDS = 0.1
 """How long the palette has to find its commands before it is drawn."""
 WARNING_SECONDS = 30.0
 """How long a warning about the settings stays on the screen."""
+RICH_COLORS = {"none": "standard", "16": "standard", "256": "256", "truecolor": "truecolor"}
+"""What Rich calls them; of none it would send no bold either."""
 LAST_SECONDS = 2.0
 """How long a terminal that takes no more output may hold up the end that a signal asked for."""
 
@@ -54,7 +63,7 @@ Shown: TypeAlias = RunFolder | Sequence[RunFolder] | Path
 """A run, several that are compared, or the folder of the runs to list."""
 
 
-class EosApp(GuardedApp[str]):
+class EosApp(GuardedApp[str], PacedApp[str]):
     """Shows one run, several, or all of a folder, until the user leaves; gives what to print then."""
 
     TITLE = "eos"
@@ -90,11 +99,20 @@ class EosApp(GuardedApp[str]):
             read_only: Show, and refuse all that would write or touch a run.
         """
         display = display or (loaded or Loaded(Path())).display(os.environ)
-        super().__init__(ansi_color=True if display.theme == THEME else None)
+        super().__init__(low_bandwidth=display.low_bandwidth, ansi_color=True)
         self.read_only = read_only
-        self.theme = display.theme if display.theme in self.available_themes else THEME
+        for theme in palette.THEMES:
+            self.register_theme(theme)
+        self._colors = colors(display.colors, environ=os.environ, known=1 << 24)
+        # Rich knows fewer terminals, and has no other way to be told.
+        self.console._color_system = COLOR_SYSTEMS[RICH_COLORS[self._colors]]
+        if self._colors == "none" and not self.no_color:
+            self.no_color = True
+            self._filters.append(NoColor())
+        self._filters.append(Characters(ascii_only=bool(display.ascii)))
+        self.theme = self._affordable(display.theme if display.theme in self.available_themes else THEME)
         self.animation_level = "none"
-        self.set_class(display.ascii, "-ascii")
+        self.set_class(bool(display.ascii), "-ascii")
         self._event_loop: asyncio.AbstractEventLoop | None = None
         self._poll_seconds = poll_seconds
         self._clock = clock
@@ -116,6 +134,10 @@ class EosApp(GuardedApp[str]):
     def on_load(self) -> None:
         """Remember the loop, for signals."""
         self._event_loop = asyncio.get_running_loop()
+
+    def on_mount(self) -> None:
+        """From now on the theme says whether colours are the terminal's own; before, Textual would not listen to it."""
+        self.ansi_color = None
 
     def on_ready(self) -> None:
         """Begin to look after the terminal."""
@@ -159,7 +181,7 @@ class EosApp(GuardedApp[str]):
         from eos_tui.screens.new_run import JUDGE_SECONDS, NewRunScreen
 
         seconds = JUDGE_SECONDS if self._poll_seconds is None else self._poll_seconds
-        self.push_screen(NewRunScreen(message.runs, source=message.source, judge_seconds=seconds, ascii_only=self._appearance.ascii))
+        self.push_screen(NewRunScreen(message.runs, source=message.source, judge_seconds=seconds, ascii_only=bool(self._appearance.ascii)))
 
     def leave_soon(self) -> None:
         """Leave; for signal handlers, which run between any two instructions and do not wake the loop by themselves."""
@@ -183,7 +205,7 @@ class EosApp(GuardedApp[str]):
 
     def _leave(self) -> None:
         screen = next((screen for screen in reversed(self.screen_stack) if isinstance(screen, RunScreen)), None)
-        self.exit(screen.farewell if screen else None)
+        self.leave(screen.farewell if screen else None)
 
     def action_palette(self) -> None:
         """Offer everything that can be done."""
@@ -193,13 +215,38 @@ class EosApp(GuardedApp[str]):
 
     def action_choose_theme(self, name: str) -> None:
         """Draw in these colours, and remember it."""
-        self.ansi_color = True if name == THEME else None
-        self.theme = name
+        self.theme = self._affordable(name)
         self._memory.remember_display(theme=name)
 
     async def action_quit(self) -> None:
         """Leave; runs go on."""
         self.action_leave()
+
+    def slow_down(self) -> None:
+        """The terminal turned out to be slow: low bandwidth from now on."""
+        super().slow_down()
+        self.theme = self._affordable(self.theme)
+
+    def get_css_variables(self) -> dict[str, str]:
+        """The theme's variables, with those of charts."""
+        return palette.variables(self.current_theme, super().get_css_variables())
+
+    @property
+    def ansi_theme(self) -> TerminalTheme:
+        """What the names of colours mean where they are not the terminal's own."""
+        return palette.named(self.current_theme)
+
+    def get_key_display(self, binding: Binding) -> str:
+        """The name of a key, in words where the terminal has no arrows."""
+        name = super().get_key_display(binding)
+        return binding.key.partition(",")[0] if self._appearance.ascii and not name.isascii() else name
+
+    def _affordable(self, theme: str) -> str:
+        """The theme, or the terminal's own colours where it takes no others, or they are too many bytes."""
+        found = self.available_themes[theme]
+        if found.ansi or (self._colors in ("256", "truecolor") and not self.low_bandwidth):
+            return theme
+        return "ansi-dark" if found.dark else "ansi-light"
 
     def _screen_of(self, shown: Shown) -> RunScreen | CompareScreen | HomeScreen:
         if isinstance(shown, RunFolder):
@@ -209,15 +256,21 @@ class EosApp(GuardedApp[str]):
     def _run_screen(self, folder: RunFolder) -> RunScreen:
         seconds = run.POLL_SECONDS if self._poll_seconds is None else self._poll_seconds
         make = partial(ReplayScreen, folder) if isinstance(folder, ReplayFolder) else partial(RunScreen, folder)
-        return make(run=reference(folder), poll_seconds=seconds, clock=self._clock, ascii_only=self._appearance.ascii, memory=self._memory)
+        return make(
+            run=one_line(reference(folder)),
+            poll_seconds=seconds,
+            clock=self._clock,
+            ascii_only=bool(self._appearance.ascii),
+            memory=self._memory,
+        )
 
     def _compare_screen(self, folders: Sequence[RunFolder]) -> CompareScreen:
         seconds = compare.POLL_SECONDS if self._poll_seconds is None else self._poll_seconds
-        return CompareScreen(folders, poll_seconds=seconds, clock=self._clock, ascii_only=self._appearance.ascii)
+        return CompareScreen(folders, poll_seconds=seconds, clock=self._clock, ascii_only=bool(self._appearance.ascii))
 
     def _home_screen(self, runs: Path) -> HomeScreen:
         seconds = home.POLL_SECONDS if self._poll_seconds is None else self._poll_seconds
-        return HomeScreen(runs, poll_seconds=seconds, clock=self._clock, ascii_only=self._appearance.ascii, memory=self._memory)
+        return HomeScreen(runs, poll_seconds=seconds, clock=self._clock, ascii_only=bool(self._appearance.ascii), memory=self._memory)
 
     def _obey(self, loaded: Loaded) -> Iterator[str]:
         """Put actions on the keys that the settings ask for; what is wrong with them."""
@@ -244,21 +297,19 @@ class EosApp(GuardedApp[str]):
             self._event_loop.call_soon_threadsafe(self._warn, words)
 
 
-def watch(shown: Shown, *, display: Display | None = None, recorder: Recorder | None = None) -> str | None:
+def watch(shown: Shown, *, options: Mapping[str, Any] | None = None, recorder: Recorder | None = None) -> str | None:
     """Show the run, several, or the runs of a folder, until the user leaves, or until SIGTERM, SIGHUP or SIGINT.
 
     Args:
         shown: The run, the runs, or the folder.
-        display: How; where None, as the terminal can.
+        options: Of how to draw, as the command line gives them; the rest as the environment, the settings and the terminal say.
         recorder: Takes down what is sent to the terminal.
 
     Returns:
         What to print on the restored terminal; None when nothing is known of the run.
     """
     loaded = settings.load(settings.config_path(os.environ))
-    # Textual writes to the standard error stream.
-    is_ascii = not is_utf8(sys.__stderr__.encoding if sys.__stderr__ else None)
-    display = display or loaded.display(os.environ, terminal={"ascii": is_ascii})
+    display = _settled(loaded.display(os.environ, options=options))
     app = EosApp(shown, display=display, loaded=loaded)
     if recorder is not None:
         app.driver_class = recorded(app.driver_class, recorder)
@@ -319,6 +370,25 @@ def _ended_by_signals(app: EosApp) -> Iterator[None]:
             deadline.cancel()
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _settled(display: Display) -> Display:
+    """What is asked for, with the rest as the terminal can: Textual writes to the standard error stream."""
+    unicode = is_utf8(sys.__stderr__.encoding if sys.__stderr__ else None)
+    return replace(
+        display,
+        ascii=not unicode if display.ascii is None else display.ascii,
+        colors=colors(display.colors, environ=os.environ, known=_known_colors()),
+    )
+
+
+def _known_colors() -> int | None:
+    """Colours of the terminal as its description says; None where it has none, or there is no terminal."""
+    try:
+        curses.setupterm(fd=sys.__stderr__.fileno() if sys.__stderr__ else 2)
+    except (curses.error, OSError, ValueError):
+        return None
+    return max(curses.tigetnum("colors"), 0)
 
 
 def _end_without_terminal() -> None:

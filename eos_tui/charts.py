@@ -8,6 +8,8 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, TypeAlias
 
+from rich.cells import cell_len
+
 from eos_tui import dots
 from eos_tui.decimate import Column, Extent, Trace
 from eos_tui.dots import Dash
@@ -313,6 +315,13 @@ def draw_profiles(
     return plot.framed(numbers if rows < height else None)
 
 
+def cells(words: str, role: Role) -> list[Cell]:
+    """One entry a cell; a wide character fills the cell after it with the empty string, a character without width is left out."""
+    if words.isascii():
+        return [(character, role) for character in words]
+    return [cell for character in words for cell in [(character, role), ("", role)][: cell_len(character)]]
+
+
 def text(grid: Grid) -> str:
     """The grid's characters, a line a row, without the blanks at the right."""
     return "\n".join("".join(character for character, _ in row).rstrip() for row in grid)
@@ -463,7 +472,7 @@ class _Plot:
     def framed(self, numbers: str | None) -> Grid:
         """The chart with its axes; the numbers are a row below, as wide as the area."""
         grid = [[*left, *right] for left, right in zip(self._gutter, self._cells, strict=True)]
-        return grid if numbers is None else [*grid, [BLANK] * len(self._gutter[0]) + [(character, "axis") for character in numbers]]
+        return grid if numbers is None else [*grid, [BLANK] * len(self._gutter[0]) + cells(numbers, "axis")]
 
     def add_reference(self, label: str, trace: Trace, value: float | None) -> None:
         """A dotted line along the trace, up to the right edge as long as its value there is known."""
@@ -588,7 +597,7 @@ class _Plot:
         corners = [(y, x) for y in (0, self._rows - 1) for x in (self.width, 0)]
         samples = (self._legend(labels, sample=length) for length in SAMPLE_CELLS)
         if len(labels) > 1:
-            self._write(next((parts for parts in samples if sum(len(words) for words, _ in parts) <= self.width), []), corners)
+            self._write(next((parts for parts in samples if sum(cell_len(words) for words, _ in parts) <= self.width), []), corners)
         if skipped:
             self._write([(f" {skipped} ", "label")], corners[::-1])
 
@@ -619,13 +628,18 @@ class _Plot:
             parts: Text with its role.
             places: Row and first cell, in order of preference; moved to the left as far as the text needs.
         """
-        cells: list[Cell] = [(character, role) for words, role in parts for character in words]
-        if not cells or len(cells) > self.width:
+        written = [cell for words, role in parts for cell in cells(words, role)]
+        if not written or len(written) > self.width:
             return
-        starts = [(y, min(x, self.width - len(cells))) for y, x in places]
-        y, x = min(starts, key=lambda start: self._num_hidden(start, len(cells)))
-        self._cells[y][x : x + len(cells)] = cells
-        self._written |= {(y, k) for k in range(x, x + len(cells))}
+        starts = [(y, min(x, self.width - len(written))) for y, x in places]
+        y, x = min(starts, key=lambda start: self._num_hidden(start, len(written)))
+        row = self._cells[y]
+        if x and row[x][0] == "":
+            row[x - 1] = BLANK
+        row[x : x + len(written)] = written
+        if x + len(written) < self.width and row[x + len(written)][0] == "":
+            row[x + len(written)] = BLANK
+        self._written |= {(y, k) for k in range(x, x + len(written))}
 
     def _num_hidden(self, start: tuple[int, int], count: int) -> int:
         """Cells that a text there would hide; of references only their labels count, one sees that the lines go on behind it."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from eos_tui.series import Key
 from eos_tui.snapshot import RunSnapshot
 from eos_tui.window import UNITS, Clock, Unit
 
@@ -24,12 +25,12 @@ def clock(snapshot: RunSnapshot, unit: Unit) -> Clock | None:
             steps, times = snapshot.times.knots()
             return Clock(unit, steps, times) if steps else None
         case "examples":
-            if sizes := snapshot.traces.get(BATCH_SIZE):
-                return Clock(unit, *_added_up(*sizes.means()))
+            if known := _added_up(snapshot, BATCH_SIZE):
+                return Clock(unit, *known)
             return Clock(unit, (0.0, 1.0), (0.0, float(header.batch_size))) if header and header.batch_size else None
         case "lr x steps":
-            rates = snapshot.traces.get(LR)
-            return Clock(unit, *_added_up(*rates.means())) if rates else None
+            known = _added_up(snapshot, LR)
+            return Clock(unit, *known) if known else None
         case _:
             return None
 
@@ -39,8 +40,11 @@ def units(snapshot: RunSnapshot) -> list[Unit]:
     return [unit for unit in UNITS if unit == "steps" or clock(snapshot, unit)]
 
 
-def _added_up(steps: Sequence[float], rates: Sequence[float]) -> tuple[Sequence[float], Sequence[float]]:
-    """The sum of the rates of all steps before each of these and before the one behind the last."""
+def _added_up(snapshot: RunSnapshot, key: Key) -> tuple[Sequence[float], Sequence[float]] | None:
+    """The sum of the rates of all steps before each known one and before the one behind the last; None where none is known."""
+    steps, rates = snapshot.traces[key].means() if key in snapshot.traces else ((), ())
+    if not steps:
+        return None
     places = [rates[0] * steps[0]]
     for index in range(1, len(steps)):
         places.append(places[-1] + rates[index - 1] * (steps[index] - steps[index - 1]))

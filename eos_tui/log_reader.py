@@ -26,6 +26,8 @@ MAX_LINE = 64 << 20
 MARK = 256
 """Bytes before the offset that are compared at each read: they differ when the file was cut and has grown again."""
 
+UNDECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What a line that is no record leads to."""
 KINDS = frozenset(map(kind_of, get_args(AnyRecord)))
 """The record kinds of this schema."""
 
@@ -144,7 +146,7 @@ class LogReader:
         """The records in so many lines, and how many bytes they took: fewer when a bad line follows good ones."""
         try:
             records = _DECODER.decode_lines(lines)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except UNDECODABLE:
             return self._decode_each(lines, may_stop=may_stop)
         if len(records) != count:
             return self._decode_each(lines, may_stop=may_stop)
@@ -170,7 +172,7 @@ class LogReader:
         """The line's record; None when its kind is one that this version does not know."""
         try:
             record = _DECODER.decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except UNDECODABLE as error:
             stub = _stub(line)
             if stub is None or (stub.kind in KINDS and stub.schema <= SCHEMA):
                 message = f"{self._place(number)}: not a record ({error}). Expected one JSON object of a known kind a line."
@@ -200,7 +202,7 @@ class LogReader:
 def _stub(line: bytes) -> _Stub | None:
     try:
         return msgspec.json.decode(line, type=_Stub)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNDECODABLE:
         return None
 
 

@@ -10,8 +10,9 @@ from typing import Any, cast
 
 from msgspec import UNSET, UnsetType
 
+from eos_tui.cleaning import cleaned
 from eos_tui.log_reader import LogReader
-from eos_tui.output import printable
+from eos_tui.output import one_line
 from runners.records import AnyRecord, Curve, EndRecord, EventRecord, Header, MetricsRecord, Panel
 from runners.run_folder import RunFolder
 
@@ -62,10 +63,10 @@ class PlainLog:
 
     def _cells(self, record: AnyRecord) -> Iterator[Cells]:
         if isinstance(record, Header):
-            self._panels = record.panels
+            self._panels = cleaned(record).panels
             self._widths["step"] = len(f"step {record.steps}")
         elif isinstance(record, EventRecord):
-            yield {"step": f"step {record.step}", "event": f"{record.event}: {printable(record.message)}"}
+            yield {"step": f"step {record.step}", "event": f"{one_line(record.event)}: {one_line(record.message)}"}
         elif isinstance(record, EndRecord):
             yield from self._complete()
             yield {"step": f"step {record.step}", "event": end_text(record)}
@@ -171,7 +172,9 @@ def numbers(panels: Iterable[Panel], group: Group) -> Cells:
     shown = {curve.field for panel in panels for curve in (*panel.series, *panel.references, *panel.notes, panel.error) if curve}
     metrics = group.get("metrics")
     values = metrics.values if isinstance(metrics, MetricsRecord) else {}
-    return cells | {field: f"{name} {number(value)}" for name, value in values.items() if (field := f"values.{name}") not in shown}
+    return cells | {
+        field: f"{one_line(name)} {number(value)}" for name, value in values.items() if (field := f"values.{name}") not in shown
+    }
 
 
 def _error(panel: Panel, group: Group) -> str:
@@ -209,4 +212,4 @@ def end_text(end: EndRecord) -> str:
     took = ""
     if end.wall_seconds > 0:
         took = f" after {end.wall_seconds:.3g} s, {end.measure_seconds / end.wall_seconds:.0%} of it measuring"
-    return f"{end.status}{took}: {printable(end.reason)}"
+    return f"{end.status}{took}: {one_line(end.reason)}"

@@ -114,6 +114,6 @@ def move_to_trash(folder: RunFolder) -> Path:
 def _spec(folder: RunFolder) -> Mapping[str, Any]:
     try:
         spec = json.loads(folder.spec.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return spec if isinstance(spec, dict) else {}

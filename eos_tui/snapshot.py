@@ -8,12 +8,15 @@ import operator
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import isfinite
 from pathlib import Path
 from typing import cast
 
 import msgspec
 
+from eos_tui.cleaning import cleaned
 from eos_tui.decimate import Trace
+from eos_tui.output import one_line
 from eos_tui.series import Key, Points, Profile, by_kind, points
 from runners.records import AnyMeasurement, AnyRecord, Curve, EndRecord, EventRecord, Header, Panel
 
@@ -104,7 +107,7 @@ class RunSnapshot:
 
 def empty(folder: Path) -> RunSnapshot:
     """The snapshot of a run of which nothing has been read."""
-    return RunSnapshot(name=folder.name, folder=folder)
+    return RunSnapshot(name=one_line(folder.name), folder=folder)
 
 
 def fold(snapshot: RunSnapshot, records: Sequence[AnyRecord], *, with_traces: bool = True) -> RunSnapshot:
@@ -121,14 +124,14 @@ def fold(snapshot: RunSnapshot, records: Sequence[AnyRecord], *, with_traces: bo
         return snapshot
     kinds = by_kind(records)
     newest = {kind: found[-1] for kind, found in kinds.items()}
-    header = cast(Header, newest["header"]) if "header" in newest else snapshot.header
+    header = cleaned(cast(Header, newest["header"])) if "header" in newest else snapshot.header
     events = cast(list[EventRecord], kinds.get("event", []))
     return _with_rates(
         replace(
             snapshot,
             header=header,
             step=max(snapshot.step, *(record.step for record in newest.values())),
-            steps=header.steps if header else 0,
+            steps=max(header.steps, 0) if header else 0,
             time=max(snapshot.time, *(record.time for record in newest.values())),
             first={kind: found[0] for kind, found in kinds.items()} | snapshot.first,
             last=snapshot.last | newest,
@@ -281,7 +284,11 @@ def _with_rates(snapshot: RunSnapshot) -> RunSnapshot:
     )
     return replace(
         snapshot,
-        steps_per_second=speed,
-        seconds_left=max(snapshot.steps - snapshot.step, 0) / speed if speed and snapshot.header and not snapshot.end else None,
-        measuring_share=min(spent / total, 1.0) if total > 0 else None,
+        steps_per_second=_finite(speed),
+        seconds_left=_finite(max(snapshot.steps - snapshot.step, 0) / speed) if speed and snapshot.header and not snapshot.end else None,
+        measuring_share=_finite(min(max(spent / total, 0.0), 1.0)) if total > 0 else None,
     )
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and isfinite(value) else None

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from eos_tui import snapshot
-from eos_tui.log_reader import KINDS
+from eos_tui.log_reader import KINDS, UNDECODABLE
 from eos_tui.snapshot import RunSnapshot
 from runners.errors import LogError
 from runners.records import SCHEMA, AnyRecord
@@ -115,8 +115,21 @@ def row_of(seen: RunSnapshot, *, now: float) -> Row:
         ratio=_number(seen.last.get("sharpness"), "ratio"),
         noise_kernel=_number(seen.last.get("ntk"), "noise_kernel"),
         created=created,
-        age_seconds=max(0.0, now - datetime.fromisoformat(created).timestamp()) if created else None,
+        age_seconds=None if created is None else seconds_since(created, now),
     )
+
+
+def seconds_since(created: str, now: float) -> float | None:
+    """How long ago that was, 0 for what is still to come; None where it is no time.
+
+    Args:
+        created: UTC, ISO 8601, as a log says it.
+        now: Seconds since 1970.
+    """
+    try:
+        return max(0.0, now - datetime.fromisoformat(created).timestamp())
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def _read(folder: RunFolder, kinds: Collection[str]) -> tuple[float | None, RunSnapshot]:
@@ -198,21 +211,21 @@ def _decoded(log: Path, tail: bytes, kinds: Collection[str]) -> list[AnyRecord]:
 def _kinds(log: Path, lines: list[bytes]) -> list[str]:
     try:
         return [stub.kind for stub in _KIND.decode_lines(b"\n".join(lines))]
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNDECODABLE:
         return [_kind(log, line).kind for line in lines]
 
 
 def _kind(log: Path, line: bytes) -> _Kind:
     try:
         return _KIND.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNDECODABLE as error:
         raise LogError(f"{log}: not a record ({error}): {line[:60]!r}.") from error
 
 
 def _record(log: Path, line: bytes) -> AnyRecord:
     try:
         return _RECORD.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNDECODABLE as error:
         raise LogError(f"{log}: not a record ({error}): {line[:60]!r}.") from error
 
 

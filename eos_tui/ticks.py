@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal, TypeAlias
 
+from rich.cells import cell_len
+
 Scale: TypeAlias = Literal["linear", "log"]
 
 HUGE = 1e300
@@ -96,7 +98,10 @@ def x_labels(x: tuple[float, float], width: int, *, least: float = 0.0, caption:
         caption: What the numbers are, at the right where there is room.
     """
     begin, end = x
-    apart = max(CELLS_APART, len(caption) + 5)
+    caption = caption if 2 * cell_len(caption) <= width else ""
+    size = cell_len(caption)
+    wider = size - len(caption)
+    apart = max(CELLS_APART, size + 5)
     step = max(least, _round_step((end - begin) * apart / max(width, 1)))
     row, before = "", ""
     for k in range(math.ceil(begin / step - 1e-9), math.floor(end / step + 1e-9) + 1):
@@ -105,13 +110,14 @@ def x_labels(x: tuple[float, float], width: int, *, least: float = 0.0, caption:
         if start < len(row) + bool(row) * 2 or start + len(label) > width:
             continue
         row, before = row.ljust(start) + label, row
-    if len(row) + 2 + len(caption) <= width:
-        return row.ljust(width - len(caption)) + caption
+    if len(row) + 2 + size <= width:
+        return row.ljust(width - size) + caption
     if not row:
         return " " * width
     gap = len(row) - len(row.rsplit(maxsplit=1)[-1]) - len(before)
-    if gap >= len(caption) + 4:
-        row = before + caption.center(gap) + row[len(before) + gap :]
+    if gap >= size + 4:
+        row = before + caption.center(gap - wider) + row[len(before) + gap :]
+        return row.ljust(width - wider)
     return row.ljust(width)
 
 

@@ -88,7 +88,7 @@ class Picture(EosApp):
     def _run_screen(self, folder: RunFolder) -> RunScreen:
         assert isinstance(folder, ReplayFolder)
         reader = ReplayReader(folder.log, folder.playhead)
-        return RunScreen(folder, run=reference(folder), poll_seconds=0, ascii_only=self._appearance.ascii, reader=reader)
+        return RunScreen(folder, run=reference(folder), poll_seconds=0, ascii_only=bool(self._appearance.ascii), reader=reader)
 
 
 def draw(replayed: ReplayFolder, path: Path, *, size: tuple[int, int], display: Display | None = None) -> None:

@@ -11,6 +11,10 @@ from typing import Literal, TypeAlias
 
 Unit: TypeAlias = Literal["steps", "time", "examples", "lr x steps"]
 UNITS: tuple[Unit, ...] = ("steps", "time", "examples", "lr x steps")
+RESOLUTION = 1e-9
+"""Share of its numbers' size that an axis is long at least, or they could not be told apart."""
+FARTHEST = 1e300
+"""Places farther away count as this one, so that no difference of two overflows."""
 DURATIONS = ((172_800.0, 86_400.0, "days"), (7200.0, 3600.0, "hours"), (120.0, 60.0, "minutes"))
 """Seconds from which on an axis counts in larger units, their length, their name."""
 
@@ -28,17 +32,17 @@ class Clock:
         """
         self.unit = unit
         self._steps = list(steps)
-        self._places = list(places)
+        self._places = [_bounded(place) for place in places]
         for index in range(1, len(self._places)):
             self._places[index] = max(self._places[index], self._places[index - 1])
 
     def place(self, step: float) -> float:
         """Where the step lies; beyond the last known one at the pace of the whole."""
-        return _between(self._steps, self._places, step)
+        return _bounded(_between(self._steps, self._places, step))
 
     def step(self, place: float) -> float:
         """The step that lies there; of several the last."""
-        return _between(self._places, self._steps, place)
+        return _bounded(_between(self._places, self._steps, place))
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,8 @@ class Window:
         if self.clock is None:
             return self.low, self.high
         low, high = self.clock.place(self.low), self.clock.place(self.high)
-        return low, high if high > low else low + 1.0
+        apart = max(abs(low), abs(high)) * RESOLUTION
+        return low, high if high - low > apart else low + max(1.0, apart)
 
 
 @lru_cache(maxsize=64)
@@ -100,6 +105,10 @@ def _edges(window: Window, count: int) -> Sequence[float]:
     return (window.low, *places, window.high)
 
 
+def _bounded(value: float) -> float:
+    return min(max(value, -FARTHEST), FARTHEST)
+
+
 def _between(xs: Sequence[float], ys: Sequence[float], x: float) -> float:
     """Linear interpolation, and beyond the ends the straight line through both of them."""
     index = bisect_right(xs, x)
@@ -107,5 +116,5 @@ def _between(xs: Sequence[float], ys: Sequence[float], x: float) -> float:
         return ys[index - 1] + (ys[index] - ys[index - 1]) * (x - xs[index - 1]) / (xs[index] - xs[index - 1])
     anchor = index - 1 if index else 0
     span = xs[-1] - xs[0]
-    slope = (ys[-1] - ys[0]) / span if span > 0.0 else 1.0
+    slope = _bounded((ys[-1] - ys[0]) / span) if span > 0.0 else 1.0
     return ys[anchor] + (x - xs[anchor]) * slope

@@ -5,9 +5,9 @@ measured; `null` stands for a number that is not finite (an event then says whic
 anything that draws.
 """
 
-from typing import Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
-from msgspec import UNSET, Struct, UnsetType, field
+from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 SCHEMA = 1
 """Goes up when a field changes its meaning or a reader needs a new one."""
@@ -50,12 +50,12 @@ class Panel(Struct, frozen=True, kw_only=True, omit_defaults=True):
     title: str
     unit: str = ""
     scale: Literal["linear", "log"] = "linear"
-    series: tuple[Curve, ...]
+    series: Annotated[tuple[Curve, ...], Meta(min_length=1)]
     """Drawn as lines; the first is the panel's headline number."""
     x: Curve | None = None
     """The x axis where it is not the step: a list in one record with the series, which are lists as long. The last is drawn, the
     first behind it."""
-    decades: int = 0
+    decades: Annotated[int, Meta(ge=0)] = 0
     """How many powers of ten below that of its largest value a log axis reaches with x, at most; 0 for no limit."""
     references: tuple[Curve, ...] = ()
     """What the series are held against: drawn as dashed lines that follow the record; with x, upright at the last value."""

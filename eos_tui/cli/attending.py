@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any, Self, TypeAlias
@@ -29,6 +29,7 @@ from runners.records import EndRecord
 from runners.run_folder import RunFolder, reference
 
 Process: TypeAlias = "subprocess.Popen[bytes]"
+Options: TypeAlias = Mapping[str, Any] | None
 
 PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 """The signals that ask a run to stop. SIGHUP is not one: a closed terminal leaves the run alone."""
@@ -36,13 +37,14 @@ KILL_SECONDS = 1.0
 """How long after a second SIGINT a runner that still lives is killed."""
 
 
-def attend(launched: Launched, *, detach: bool, plain: bool, log: PlainLog | None = None) -> None:
+def attend(launched: Launched, *, detach: bool, plain: bool, options: Options = None, log: PlainLog | None = None) -> None:
     """See a run that this process has started to its end, or leave it to itself.
 
     Args:
         launched: The run.
         detach: Print its name and leave.
         plain: Print lines also in a terminal.
+        options: Of how to draw, as the command line gives them.
         log: What has been printed of it already.
 
     Raises:
@@ -59,34 +61,35 @@ def attend(launched: Launched, *, detach: bool, plain: bool, log: PlainLog | Non
         raise typer.Exit(_follow_own(launched, log or PlainLog()))
     else:
         try:
-            raise typer.Exit(_live(launched.folder, launched))
+            raise typer.Exit(_live(launched.folder, options, launched))
         except KeyboardInterrupt:
             say(f"{launched.folder.name} goes on. Watch it with `eos watch {name}`, stop it with `eos stop {name}`.")
             raise
 
 
-def watch(folder: RunFolder, *, plain: bool) -> None:
+def watch(folder: RunFolder, *, plain: bool, options: Options = None) -> None:
     """Show a run that may be anybody's, until it ends or the user leaves.
 
     Args:
         folder: The run.
         plain: Print lines also in a terminal.
+        options: Of how to draw, as the command line gives them.
 
     Raises:
         typer.Exit: With the code that says how the run ended.
     """
-    raise typer.Exit(_follow_other(folder) if plain or not is_terminal() else _live(folder))
+    raise typer.Exit(_follow_other(folder) if plain or not is_terminal() else _live(folder, options))
 
 
-def show_live(shown: Sequence[RunFolder] | Path) -> None:
+def show_live(shown: Sequence[RunFolder] | Path, *, options: Options = None) -> None:
     """Show several runs, or those of a folder, until the user leaves."""
     from eos_tui.app import watch as watch_live
 
-    if farewell := watch_live(shown):
+    if farewell := watch_live(shown, options=options):
         say(farewell)
 
 
-def print_screen(shown: RunFolder | Sequence[RunFolder] | Path) -> None:
+def print_screen(shown: RunFolder | Sequence[RunFolder] | Path, *, options: Options) -> None:
     """Print the screen of a run, of several, or of the runs of a folder, as large as the terminal; COLUMNS and LINES give another size."""
     from eos_tui import app, settings
 
@@ -94,17 +97,18 @@ def print_screen(shown: RunFolder | Sequence[RunFolder] | Path) -> None:
     if loaded.error:
         say(loaded.error)
     columns, lines = shutil.get_terminal_size()
-    display = loaded.display(os.environ, terminal={"ascii": not is_utf8(sys.stdout.encoding)})
+    display = loaded.display(os.environ, terminal={"ascii": not is_utf8(sys.stdout.encoding)}, options=options)
     typer.echo(app.once(shown, width=columns, height=lines, display=display, loaded=loaded))
 
 
-def resume(folder: RunFolder, *, detach: bool, plain: bool) -> None:
+def resume(folder: RunFolder, *, detach: bool, plain: bool, options: Options = None) -> None:
     """Continue a run with a new runner, and attend it.
 
     Args:
         folder: A run that has steps left, and no runner.
         detach: Print its name and leave.
         plain: Print lines also in a terminal.
+        options: Of how to draw, as the command line gives them.
 
     Raises:
         RunFolderError: If there is nothing to continue, or a runner holds the folder.
@@ -118,7 +122,7 @@ def resume(folder: RunFolder, *, detach: bool, plain: bool) -> None:
     log = PlainLog()
     follow(folder, write=lambda _: None, lives=lambda: False, log=log)
     log.restart()
-    attend(launch.restart(folder), detach=detach, plain=plain, log=log)
+    attend(launch.restart(folder), detach=detach, plain=plain, options=options, log=log)
 
 
 class Signals:
@@ -209,12 +213,12 @@ def _conclude(folder: RunFolder, end: EndRecord | None, *, status: int | None = 
     return ExitCode.FAILED
 
 
-def _live(folder: RunFolder, launched: Launched | None = None) -> ExitCode:
+def _live(folder: RunFolder, options: Options, launched: Launched | None = None) -> ExitCode:
     from eos_tui.app import watch as watch_live
 
     if launched is not None:
         launch.wait_started(launched)
-    farewell = watch_live(folder)
+    farewell = watch_live(folder, options=options)
     if farewell:
         say(farewell)
     ended_badly = summary.look(folder, now=time.time()).status in (Status.DIVERGED, Status.FAILED, Status.CRASHED)

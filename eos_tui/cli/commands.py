@@ -7,6 +7,7 @@ import typer
 
 from eos_tui import __version__
 from eos_tui.cli import comparing, configuring, files, looking, overlaying, replaying, reproducing, requests, running, serving
+from eos_tui.cli.drawing import Ascii, LowBandwidth, Theme
 from eos_tui.cli.group import Group
 
 app = typer.Typer(
@@ -30,13 +31,18 @@ def eos(
     context: typer.Context,
     *,
     version: Annotated[bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)] = False,  # noqa: ARG001
+    ascii_only: Ascii = False,
+    low_bandwidth: LowBandwidth = None,
+    theme: Theme = None,
 ) -> None:
     """Train neural networks in the terminal and watch where they stand against the edge of stability."""
     if context.invoked_subcommand is None:
         if sys.stdin.isatty() and sys.stdout.isatty():
-            running.watch()
+            running.watch(ascii_only=ascii_only, low_bandwidth=low_bandwidth, theme=theme)
         else:
             typer.echo(context.get_help())
+    elif ascii_only or low_bandwidth is not None or theme is not None:
+        raise typer.BadParameter("stands behind a command that draws, as in `eos watch --ascii`.", param_hint="An option of how to draw")
 
 
 app.command()(running.run)

@@ -45,19 +45,28 @@ class Group(TyperGroup):
 
 def say(message: str) -> None:
     """Narrate on stderr."""
-    typer.echo(f"eos: {message}", err=True)
+    from eos_tui.output import printable
+
+    typer.echo(printable(f"eos: {message}"), err=True)
 
 
 def print_json(value: Any) -> None:
     """Print a value as data on stdout; numbers that are not finite are null already."""
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    # What a terminal would act on stands as its JSON escape, which means the same.
+    typer.echo("\n".join("".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in line) for line in text.split("\n")))
 
 
 def print_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print rows of text in columns as wide as their content."""
-    widths = [max(len(row[column]) for row in (titles, *rows)) for column in range(len(titles))]
-    for row in (titles, *rows):
-        typer.echo("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+    from rich.cells import cell_len, set_cell_size
+
+    from eos_tui.output import one_line
+
+    lines = [[one_line(text) for text in row] for row in (titles, *rows)]
+    widths = [max(cell_len(row[column]) for row in lines) for column in range(len(titles))]
+    for row in lines:
+        typer.echo("  ".join(set_cell_size(text, width) for text, width in zip(row, widths, strict=True)).rstrip())
 
 
 def wrapped(text: str, *, indent: int) -> str:

@@ -56,6 +56,7 @@ def _cells(row: "Row") -> tuple[str, ...]:
 def show(run: Run, *, runs_dir: RunsDir = None, as_json: Json = False) -> None:
     """Show how a run stands, its spec, and what it ran on."""
     from eos_tui import summary
+    from eos_tui.output import one_line
     from runners import run_folder
 
     folder = run_folder.find(run_folder.runs_dir(runs_dir), run)
@@ -64,7 +65,7 @@ def show(run: Run, *, runs_dir: RunsDir = None, as_json: Json = False) -> None:
         print_json(_document(folder, seen))
         return
     for title, text in _paragraphs(folder, seen):
-        typer.echo(f"{title:<13}{text}")
+        typer.echo(f"{one_line(title):<13}{one_line(text)}")
 
 
 def _document(folder: "RunFolder", seen: "RunSnapshot") -> dict[str, Any]:

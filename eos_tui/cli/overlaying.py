@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from eos_tui.cli.drawing import Ascii, LowBandwidth, Theme, drawing
 from eos_tui.cli.group import Json, RunsDir, print_json, print_table, say
 from runners.errors import LogError, RunFolderError
 
@@ -22,6 +23,9 @@ def compare(
     as_json: Json = False,
     plain: Annotated[bool, typer.Option("--plain", help="Print the table, also in a terminal.")] = False,
     once: Annotated[bool, typer.Option("--once", help="Print the screen as text, as it is now and as large as the terminal.")] = False,
+    ascii_only: Ascii = False,
+    low_bandwidth: LowBandwidth = None,
+    theme: Theme = None,
 ) -> None:
     """Compare runs: their curves, and in what their specs differ.
 
@@ -31,12 +35,13 @@ def compare(
     from runners import run_folder
 
     folders = _found(run_folder.runs_dir(runs_dir), runs)
+    options = drawing(ascii_only=ascii_only, low_bandwidth=low_bandwidth, theme=theme)
     if once:
-        attending.print_screen(folders)
+        attending.print_screen(folders, options=options)
     elif as_json or plain or not attending.is_terminal():
         _print(folders, as_json=as_json)
     else:
-        attending.show_live(folders)
+        attending.show_live(folders, options=options)
 
 
 def _found(place: Path, names: Sequence[str]) -> "list[RunFolder]":

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from eos_tui.cli.drawing import Ascii, LowBandwidth, Theme, drawing
 from eos_tui.cli.group import Plain, Run, RunsDir
 
 Detach = Annotated[bool, typer.Option("--detach", help="Start it, print its name, and leave.")]
@@ -22,6 +23,9 @@ def run(
     runs_dir: RunsDir = None,
     detach: Detach = False,
     plain: Plain = False,
+    ascii_only: Ascii = False,
+    low_bandwidth: LowBandwidth = None,
+    theme: Theme = None,
 ) -> None:
     """Start a run and watch it.
 
@@ -32,10 +36,11 @@ def run(
     from eos_tui.cli import attending
     from runners import run_folder, spec_file
 
+    options = drawing(ascii_only=ascii_only, low_bandwidth=low_bandwidth, theme=theme)
     loaded = spec_file.load(spec, overrides or [])
     launch.check(loaded)
     launched = launch.start(spec_file.with_absolute_paths(loaded), name=name or launch.name_of(spec), runs=run_folder.runs_dir(runs_dir))
-    attending.attend(launched, detach=detach, plain=plain)
+    attending.attend(launched, detach=detach, plain=plain, options=options)
 
 
 def watch(
@@ -47,6 +52,9 @@ def watch(
     runs_dir: RunsDir = None,
     plain: Plain = False,
     once: Annotated[bool, typer.Option("--once", help="Print the screen as text, as it is now and as large as the terminal.")] = False,
+    ascii_only: Ascii = False,
+    low_bandwidth: LowBandwidth = None,
+    theme: Theme = None,
 ) -> None:
     """Watch a run, live or ended; without a name all of them.
 
@@ -56,19 +64,30 @@ def watch(
     from runners import run_folder
 
     place = run_folder.runs_dir(runs_dir)
+    options = drawing(ascii_only=ascii_only, low_bandwidth=low_bandwidth, theme=theme)
     if once:
-        attending.print_screen(run_folder.find(place, run) if run else place)
+        attending.print_screen(run_folder.find(place, run) if run else place, options=options)
         return
     if run is None and not plain and attending.is_terminal():
-        attending.show_live(place)
+        attending.show_live(place, options=options)
         return
     folder = run_folder.find(place, run)
-    attending.watch(folder, plain=plain)
+    attending.watch(folder, plain=plain, options=options)
 
 
-def resume(run: Run, *, runs_dir: RunsDir = None, detach: Detach = False, plain: Plain = False) -> None:
+def resume(
+    run: Run,
+    *,
+    runs_dir: RunsDir = None,
+    detach: Detach = False,
+    plain: Plain = False,
+    ascii_only: Ascii = False,
+    low_bandwidth: LowBandwidth = None,
+    theme: Theme = None,
+) -> None:
     """Continue a stopped or crashed run from its checkpoint."""
     from eos_tui.cli import attending
     from runners import run_folder
 
-    attending.resume(run_folder.find(run_folder.runs_dir(runs_dir), run), detach=detach, plain=plain)
+    options = drawing(ascii_only=ascii_only, low_bandwidth=low_bandwidth, theme=theme)
+    attending.resume(run_folder.find(run_folder.runs_dir(runs_dir), run), detach=detach, plain=plain, options=options)

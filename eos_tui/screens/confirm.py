@@ -5,9 +5,11 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container
+from textual.content import Content
 from textual.widgets import Static
 
 from eos_tui import keys
+from eos_tui.output import one_line, printable
 from eos_tui.widgets.frugal import FrugalModal
 
 
@@ -29,14 +31,14 @@ class ConfirmScreen(FrugalModal[bool]):
             no: What the key n does.
         """
         super().__init__()
-        self._question = question
-        self._consequence = consequence
+        self._question = one_line(question)
+        self._consequence = printable(consequence)
         self._answers = {"confirm.yes": yes, "confirm.no": no}
 
     def compose(self) -> ComposeResult:
         """One box in the middle of the screen."""
         with Container(classes="dialog") as box:
-            box.border_title = self._question
+            box.border_title = Content(self._question)
             first = keys.first_keys(self)
             answers = [f"{first[name]}  {does}" for name, does in self._answers.items()]
             yield Static("\n".join([self._consequence, "", *answers]), markup=False)

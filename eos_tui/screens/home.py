@@ -16,6 +16,7 @@ from eos_tui.export import Format
 from eos_tui.filtering import FilterError
 from eos_tui.memory import Memory
 from eos_tui.messages import NewRunAsked, Opened
+from eos_tui.output import one_line
 from eos_tui.runs import ENDED, Listed, RunsWatcher, move_to_trash
 from eos_tui.screens.ask import AskScreen, name_problem
 from eos_tui.screens.choose import ChooseScreen
@@ -407,7 +408,7 @@ class HomeScreen(FrugalScreen[None]):
             try:
                 action(run)
             except (OSError, EosError) as error:
-                self._say(f"{run.row.run}: {error}")
+                self._say(one_line(f"{run.row.run}: {error}"))
                 return
         self._say(f"{_called(runs)} {done}.")
 
@@ -469,4 +470,4 @@ class HomeScreen(FrugalScreen[None]):
 
 
 def _called(runs: Sequence[Listed]) -> str:
-    return runs[0].row.run if len(runs) == 1 else f"{len(runs):,} runs"
+    return one_line(runs[0].row.run) if len(runs) == 1 else f"{len(runs):,} runs"

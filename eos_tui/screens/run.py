@@ -8,6 +8,7 @@ from functools import partial
 from typing import ClassVar, Literal
 
 import msgspec
+from rich.cells import cell_len, set_cell_size
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container, Horizontal
@@ -21,6 +22,7 @@ from eos_tui.follower import Follower, Source
 from eos_tui.log_reader import LogReader
 from eos_tui.memory import Memory
 from eos_tui.messages import DetailRead, DrawerRead, NewRunAsked, ReadingFailed, RunAdvanced
+from eos_tui.output import printable
 from eos_tui.screens.confirm import ConfirmScreen
 from eos_tui.screens.help import HelpScreen
 from eos_tui.screens.panels import PanelsScreen
@@ -524,13 +526,13 @@ class RunScreen(FrugalScreen[None]):
 
     def _notice(self) -> str:
         if self._error:
-            return self._error
+            return printable(self._error)
         if self._asked:
             return ANSWERS[self._asked[0]]
         if self._snapshot is None:
             return ""
         room = max(1, self.size.height // 3)
-        lines = [line[: max(0, self.size.width - 2)] for line in self._output[-room:]]
+        lines = [set_cell_size(line, min(cell_len(line), max(0, self.size.width - 2))) for line in self._output[-room:]]
         return "\n".join([ending(self._snapshot, run=self._run), *lines]).strip()
 
 

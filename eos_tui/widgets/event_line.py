@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from eos_tui.output import printable
+from eos_tui.output import one_line
 from eos_tui.snapshot import RunSnapshot
 from eos_tui.widgets.text_rows import Part, Row, row_length
 from eos_tui.widgets.words import AT_EDGE, binding_edge, edges, panel_words
@@ -52,7 +52,7 @@ def _notable(events: Sequence[EventRecord]) -> list[EventRecord]:
 
 def _event(event: EventRecord) -> Part:
     words = event.event if event.event in QUIET_EVENTS or not event.message else event.message
-    return f"{event.step:,} {' '.join(printable(words).split())}", EVENT_STYLES.get(event.event, "")
+    return f"{event.step:,} {one_line(words)}", EVENT_STYLES.get(event.event, "")
 
 
 def _edge_style(ratio: float, *, first: bool) -> str:

@@ -6,6 +6,7 @@ that are not part of Textual's public interface; where a release shapes them dif
 """
 
 import inspect
+import re
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -16,10 +17,14 @@ from textual.binding import ActiveBinding
 from textual.screen import ModalScreen, Screen
 
 from eos_tui.keys import NO_KEY, bindings_of
+from eos_tui.pacing import PacedApp
 
 Result = TypeVar("Result")
 IS_SUPPORTED = list(inspect.signature(ChopsUpdate).parameters) == ["chops", "spans", "chop_ends"]
 """Whether this Textual's partial repaint is the one that is narrowed here."""
+
+_DEFAULTS = re.compile(r"\x1b\[((?:\d;)*(?:[39][0-7];)?)(?:39;)?49m")
+"""A style that also asks for the terminal's own colours, which is what every style before it ended with: a fifth of all bytes."""
 
 
 class NarrowUpdate(ChopsUpdate):
@@ -37,7 +42,11 @@ class NarrowUpdate(ChopsUpdate):
                 begin, stop = max(start, left), min(end, right)
                 if strip is not None and begin < stop:
                     sent += [Control.move_to(begin, y).segment.text, strip.crop(begin - start, stop - start).render(console)]
-        return "".join(sent)
+        return _DEFAULTS.sub(_without_defaults, "".join(sent))
+
+
+def _without_defaults(style: re.Match[str]) -> str:
+    return f"\x1b[{style[1].rstrip(';')}m" if style[1] else ""
 
 
 class NarrowCompositor(Compositor):
@@ -72,6 +81,11 @@ class FrugalScreen(Screen[Result]):
     def leave(self, then: Callable[[], None]) -> None:
         """Do what takes the screen away, after a question where something typed would be lost."""
         then()
+
+    def _compositor_refresh(self) -> None:
+        """Draw the next frame, unless it has to wait: drawn now it would be lost, and all had to be sent again."""
+        if not (isinstance(self.app, PacedApp) and self.app.puts_off()):
+            super()._compositor_refresh()
 
 
 class FrugalModal(ModalScreen[Result]):

@@ -7,7 +7,7 @@ from rich.cells import cell_len, set_cell_size
 from textual.app import ComposeResult
 from textual.containers import Vertical
 
-from eos_tui.charts import Grid, Line, Mark, format_number, sparkline
+from eos_tui.charts import Grid, Line, Mark, cells, format_number, sparkline
 from eos_tui.decimate import Trace
 from eos_tui.series import Key
 from eos_tui.snapshot import RunSnapshot, profiles, trace, value
@@ -197,7 +197,7 @@ class PanelTitle(CellGrid):
     def grid(self, width: int, height: int) -> Grid:
         """The title in so many cells."""
         row = title_row(self._parts, width, ascii_only=self._ascii_only)
-        return [[(character, role) for text, role in row for character in text]][:height]
+        return [[cell for text, role in row for cell in cells(text, role)]][:height]
 
 
 class PanelView(Vertical, can_focus=True):

@@ -1,16 +1,17 @@
 """A table of runs: each in a row, its ratios to the edges as bars. Draws only the rows in sight, and sends only what changed."""
 
 from collections.abc import Callable, Sequence
-from datetime import datetime
 from typing import NamedTuple
 
 from rich.cells import cell_len, set_cell_size
 from rich.style import Style
 
+from eos_tui import charts
 from eos_tui.charts import Cell, Grid, format_number, sparkline
 from eos_tui.course import PLACES, Course
-from eos_tui.output import printable
+from eos_tui.output import one_line
 from eos_tui.runs import Listed
+from eos_tui.summary import seconds_since
 from eos_tui.widgets.cells import CellGrid
 from eos_tui.widgets.run_header import STATUS_STYLES
 from eos_tui.widgets.words import AT_EDGE
@@ -56,16 +57,16 @@ def _ratio_style(value: float | None) -> str:
 
 def age(created: str | None, now: float) -> str:
     """How long ago, in one unit, so that it rarely changes: 5 d, 3 h, 12 min; now below a minute."""
-    if created is None:
+    seconds = None if created is None else seconds_since(created, now)
+    if seconds is None:
         return NOTHING
-    seconds = now - datetime.fromisoformat(created).timestamp()
     return next((f"{int(seconds // size)} {unit}" for size, unit in AGES if seconds >= size), "now")
 
 
 def columns(*, ascii_only: bool = False) -> tuple[Column, ...]:
     """All columns in their order."""
     return (
-        Column("name", "name", 0, lambda run, _: printable(stem(run.row.run)), lambda run: (False, run.row.run)),
+        Column("name", "name", 0, lambda run, _: one_line(stem(run.row.run)), lambda run: (False, run.row.run)),
         Column(
             "status",
             "status",
@@ -96,7 +97,7 @@ def columns(*, ascii_only: bool = False) -> tuple[Column, ...]:
         ),
         _course("K-course", lambda course: course.noise_kernel, ascii_only=ascii_only),
         Column("age", "age", 6, lambda run, now: age(run.row.created, now), _since),
-        Column("host", "host", 12, lambda run, _: printable(run.host) or NOTHING, lambda run: (not run.host, run.host)),
+        Column("host", "host", 12, lambda run, _: one_line(run.host) or NOTHING, lambda run: (not run.host, run.host)),
     )
 
 
@@ -211,7 +212,6 @@ def _row(mark: str, texts: Sequence[str], styles: Sequence[str], widths: Sequenc
     cells: list[Cell] = [(character, "bold") for character in mark]
     for text, style, room in zip(texts, styles, widths, strict=True):
         fitted = set_cell_size(text, room) if cell_len(text) <= room else set_cell_size(text, room - 1) + "…"
-        for character in fitted:
-            cells += [(character, style), ("", style)][: cell_len(character)]
+        cells += charts.cells(fitted, style)
         cells += [(" ", ""), (" ", "")]
     return (cells + [(" ", "")] * width)[:width]

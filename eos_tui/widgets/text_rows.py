@@ -6,6 +6,7 @@ from typing import Generic, TypeAlias, TypeVar
 from rich.cells import cell_len, set_cell_size
 from rich.style import Style
 
+from eos_tui import charts
 from eos_tui.charts import Cell, Grid
 from eos_tui.widgets.cells import CellGrid
 
@@ -74,10 +75,6 @@ def fitted(row: Row, width: int) -> Row:
 
 
 def cells(row: Row, width: int) -> list[Cell]:
-    """The row, one entry a cell; a wide character fills the cell after it with the empty string, a character without width is left out."""
-    found: list[Cell] = []
-    for text, style in row:
-        for character in text:
-            size = cell_len(character)
-            found += [(character, style), ("", style)][:size]
+    """The row, one entry a cell, and blanks behind it."""
+    found = [cell for text, style in row for cell in charts.cells(text, style)]
     return found + [(" ", "")] * (width - len(found))

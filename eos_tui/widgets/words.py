@@ -99,7 +99,7 @@ def binding_edge(snapshot: RunSnapshot) -> str:
     if not known:
         return ""
     ratio, edge = max(known, key=lambda one: one[0])
-    words = f"{printable(edge.name)} at {format_number(ratio)} (moved by {printable(edge.moved_by)})"
+    words = f"{edge.name} at {format_number(ratio)} (moved by {edge.moved_by})"
     if ratio >= AT_EDGE[0]:
         return f"binding edge: {words}"
     return f"binding edge: none, nearest {words}" if len(known) > 1 else "binding edge: none"

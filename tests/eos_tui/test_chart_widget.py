@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 from rich.segment import Segment
+from rich.style import Style
 from textual.app import App
 from textual.geometry import Region
 from textual.strip import Strip
@@ -296,6 +297,23 @@ def test_a_narrow_update_sends_changed_cells_only():
     update = NarrowUpdate([{0: strip, 6: strip}], [(0, 2, 4), (0, 5, 7)], [[6, 12]])
 
     assert update.render_segments(Console()) == "\x1b[1;3Hcd\x1b[1;6Hf\x1b[1;7Ha"
+
+
+@pytest.mark.parametrize(
+    ("style", "sent"),
+    [
+        ("default on default", "ab"),
+        ("dim default on default", "\x1b[2mab"),
+        ("bold bright_blue on default", "\x1b[1;94mab"),
+        ("color(39) on default", "\x1b[38;5;39;49mab"),
+    ],
+)
+def test_colours_that_are_the_terminals_own_anyway_are_not_sent(style, sent):
+    update = NarrowUpdate([{0: Strip([Segment("ab", Style.parse(style))])}], [(0, 0, 2)], [[2]])
+
+    written = update.render_segments(Console(color_system="256", force_terminal=True))
+
+    assert written.removeprefix("\x1b[1;1H").removesuffix("\x1b[0m") == sent
 
 
 async def test_a_frugal_screen_narrows_its_updates():

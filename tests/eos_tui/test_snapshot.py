@@ -50,7 +50,7 @@ def test_an_empty_snapshot_is_named_after_its_folder() -> None:
 def test_a_finished_log_folds_into_what_it_says() -> None:
     snapshot = with_status(folded(*RECORDS), held=False, modified=0.0, now=1e9)
 
-    assert snapshot.header is HEADER
+    assert snapshot.header == HEADER
     assert (snapshot.status, snapshot.step, snapshot.steps, snapshot.num_records) == (Status.FINISHED, 40, 40, len(RECORDS))
     assert snapshot.time == RECORDS[-1].time
     assert snapshot.end is RECORDS[-1]
