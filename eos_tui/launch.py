@@ -16,6 +16,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from eos_tui.output import last_lines
 from runners import run_folder, spec_file
 from runners.errors import EosError, RunFolderError
@@ -38,8 +40,12 @@ class Launched:
     process: subprocess.Popen[bytes]
 
 
-def check(spec: Spec) -> int | None:
+def check(spec: Spec, *, known: dict[bytes, int | None] | None = None) -> int | None:
     """Find out, before anything is made, whether the data and the user's modules are there and suffice.
+
+    Args:
+        spec: What to run.
+        known: What this gave for data of specs before, which is not looked at again; added to.
 
     Returns:
         The number of training examples; None where there are none, or only running a user's function can tell.
@@ -59,7 +65,11 @@ def check(spec: Spec) -> int | None:
             imports.find(table.target, key=key)
     if not isinstance(spec, Train):
         return None
-    num_train = data_files.check(spec.data)
+    known = {} if known is None else known
+    data = msgspec.json.encode(spec.data)
+    if data not in known:
+        known[data] = data_files.check(spec.data)
+    num_train = known[data]
     if num_train is not None:
         spec_file.check_sizes(spec, num_train)
     return num_train
