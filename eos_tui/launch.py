@@ -16,6 +16,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from eos_tui.output import last_lines
 from runners import run_folder, spec_file
 from runners.errors import EosError, RunFolderError
@@ -38,8 +40,12 @@ class Launched:
     process: subprocess.Popen[bytes]
 
 
-def check(spec: Spec) -> int | None:
+def check(spec: Spec, *, known: dict[bytes, int | None] | None = None) -> int | None:
     """Find out, before anything is made, whether the data and the user's modules are there and suffice.
+
+    Args:
+        spec: What to run.
+        known: What this gave for data of specs before, which is not looked at again; added to.
 
     Returns:
         The number of training examples; None where there are none, or only running a user's function can tell.
@@ -59,7 +65,11 @@ def check(spec: Spec) -> int | None:
             imports.find(table.target, key=key)
     if not isinstance(spec, Train):
         return None
-    num_train = data_files.check(spec.data)
+    known = {} if known is None else known
+    data = msgspec.json.encode(spec.data)
+    if data not in known:
+        known[data] = data_files.check(spec.data)
+    num_train = known[data]
     if num_train is not None:
         spec_file.check_sizes(spec, num_train)
     return num_train
@@ -144,7 +154,7 @@ def death(folder: RunFolder, status: int | None = None) -> str:
     Returns:
         Several lines.
     """
-    how = "" if status is None else f" ({_describe(status)})"
+    how = "" if status is None else f" ({exit_words(status)})"
     goes_on = "continues it from its last checkpoint" if folder.log.exists() else "starts it again"
     resume = f"`eos resume {run_folder.reference(folder)}` {goes_on}."
     tail = last_lines(folder.output)
@@ -153,8 +163,22 @@ def death(folder: RunFolder, status: int | None = None) -> str:
     return "\n".join([f"{folder.name}: the runner died{how}. {resume} The end of {folder.output}:", *tail])
 
 
-def kill(folder: RunFolder) -> None:
-    """End the runner at once: no checkpoint, no `end` in the log.
+def exit_words(status: int) -> str:
+    """How a process ended, given its exit status; minus a signal's number when a signal ended it."""
+    if status >= 0:
+        return f"exit status {status}"
+    try:
+        return f"ended by {signal.Signals(-status).name}"
+    except ValueError:
+        return f"ended by signal {-status}"
+
+
+def kill(folder: RunFolder, number: signal.Signals = signal.SIGKILL) -> None:
+    """End the runner at once: no checkpoint, no `end` in the log. Or send it another signal.
+
+    Args:
+        folder: The run.
+        number: With SIGTERM it takes a checkpoint first.
 
     Raises:
         RunFolderError: If no runner of this host holds the folder.
@@ -162,7 +186,7 @@ def kill(folder: RunFolder) -> None:
     holder = folder.holder()
     if holder is None or holder.host != socket.gethostname() or not folder.is_held():
         raise RunFolderError(f"{folder.name}: no runner on this host ({socket.gethostname()}) holds it; the last was on {_host(folder)}.")
-    os.kill(holder.pid, signal.SIGKILL)
+    os.kill(holder.pid, number)
 
 
 def _spawn(folder: RunFolder, *, command: Sequence[str] | None, environment: Mapping[str, str] | None) -> Launched:
@@ -178,15 +202,6 @@ def _spawn(folder: RunFolder, *, command: Sequence[str] | None, environment: Map
     # Collects the exit status while nobody looks, so that a dead runner is not left as a zombie.
     threading.Thread(target=process.wait, name="runner-reaper", daemon=True).start()
     return Launched(folder, process)
-
-
-def _describe(status: int) -> str:
-    if status >= 0:
-        return f"exit status {status}"
-    try:
-        return f"ended by {signal.Signals(-status).name}"
-    except ValueError:
-        return f"ended by signal {-status}"
 
 
 def _host(folder: RunFolder) -> str:

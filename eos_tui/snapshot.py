@@ -43,6 +43,8 @@ SILENT_GAPS = 10.0
 class Status(enum.StrEnum):
     """How a run stands."""
 
+    WAITING = "waiting"
+    """No runner was ever started: a run of a sweep, before its turn."""
     STARTING = "starting"
     """No record yet."""
     RUNNING = "running"
@@ -158,13 +160,14 @@ def _spent(kinds: Mapping[str, Sequence[AnyRecord]], *, before: Mapping[str, flo
     return {kind: before.get(kind, 0.0) + sum(record.seconds for record in found) for kind, found in measured.items()}
 
 
-def with_status(snapshot: RunSnapshot, *, held: bool | None, modified: float | None, now: float) -> RunSnapshot:
+def with_status(snapshot: RunSnapshot, *, held: bool | None, modified: float | None, now: float, was_started: bool = True) -> RunSnapshot:
     """The snapshot with the status that follows from its records and from whether the runner lives.
 
     The first rule that applies decides:
 
     1. An `end` record: its status.
-    2. No header: starting; crashed when nobody holds the run and nothing was written for 60 s.
+    2. No header: waiting when no runner was ever started; else starting, and crashed when nobody holds the run and nothing
+       was written for 60 s.
     3. Nobody holds the run: crashed.
     4. The last of the events paused, unpaused and resumed is paused: paused.
     5. The log was silent for more than 60 s (120 s when the runner is on another host) and for more than 10 times the
@@ -177,7 +180,10 @@ def with_status(snapshot: RunSnapshot, *, held: bool | None, modified: float | N
         modified: When the log was last written to (before there is one: when the folder was made), in seconds since
             1970; None when that is not known, which counts as now.
         now: The present, in seconds since 1970.
+        was_started: Whether there ever was a runner.
     """
+    if snapshot.end is None and snapshot.header is None and not was_started:
+        return replace(snapshot, status=Status.WAITING)
     status = _status(snapshot, held=held, silent=0.0 if modified is None else now - modified)
     return snapshot if status is snapshot.status else replace(snapshot, status=status)
 

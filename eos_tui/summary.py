@@ -75,7 +75,8 @@ def look(folder: RunFolder, *, now: float, kinds: Collection[str] = KINDS) -> Ru
     # The lock before the log: a runner that was gone by then has written its last word.
     held = folder.is_held()
     modified, seen = _read(folder, kinds)
-    return snapshot.with_status(seen, held=held, modified=modified, now=now)
+    was_started = seen.header is not None or folder.was_started()
+    return snapshot.with_status(seen, held=held, modified=modified, now=now, was_started=was_started)
 
 
 def row(folder: RunFolder, *, now: float) -> Row:

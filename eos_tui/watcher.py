@@ -118,7 +118,8 @@ class RunWatcher:
         folded = fold(empty(self._folder.path) if batch.restarted else self._snapshot, batch.records)
         if batch.at_end:
             self._caught_up = True
-            self._snapshot = with_status(folded, held=held, modified=self._modified(batch), now=now)
+            was_started = folded.header is not None or self._folder.was_started()
+            self._snapshot = with_status(folded, held=held, modified=self._modified(batch), now=now, was_started=was_started)
         else:
             self._snapshot = with_status(folded, held=True, modified=None, now=now)
         return batch.at_end

@@ -21,11 +21,13 @@ from runners.schema import Document, KeyPath
 
 @dataclass(frozen=True)
 class Override:
-    """One `--set`."""
+    """A key with another value: one `--set`, or one value of a grid."""
 
     path: tuple[str, ...]
     text: str
     """The value as it was typed."""
+    option: str = "--set"
+    """What gave it, for messages."""
 
     @property
     def key(self) -> str:
@@ -33,8 +35,13 @@ class Override:
         return ".".join(self.path)
 
 
-def parse_override(argument: str) -> Override:
+def parse_override(argument: str, *, option: str = "--set", example: str = "optimizer.lr=0.1") -> Override:
     """The override that `key.path=value` asks for.
+
+    Args:
+        argument: As it was typed.
+        option: What it was given to, for messages.
+        example: What would have been right, for messages.
 
     Raises:
         SpecError: If there is no `=`, or no key before it.
@@ -42,8 +49,8 @@ def parse_override(argument: str) -> Override:
     key, separator, text = argument.partition("=")
     path = tuple(part.strip() for part in key.split("."))
     if not separator or not all(path):
-        raise SpecError(f"--set {argument}: expected key=value, like optimizer.lr=0.1.")
-    return Override(path=path, text=text.strip())
+        raise SpecError(f"{option} {argument}: expected key=value, like {example}.")
+    return Override(path=path, text=text.strip(), option=option)
 
 
 def with_overrides(document: Document, overrides: Sequence[Override]) -> Document:
@@ -80,7 +87,9 @@ def _table(document: Document, override: Override) -> Document:
         inner = table.setdefault(part, {})
         if not isinstance(inner, dict):
             where = ".".join(override.path[: depth + 1])
-            raise SpecError(f"--set {override.key}={override.text}: {where} is not a table here. Set all of it: {where}={{...}}.")
+            raise SpecError(
+                f"{override.option} {override.key}={override.text}: {where} is not a table here. Set all of it: {where}={{...}}."
+            )
         table = inner
     return table
 
@@ -103,7 +112,7 @@ def _value(override: Override, of: inspect.Type | None) -> Any:
     except ValueError as error:
         if not takes_text and override.text.startswith(("[", "{", '"', "'")):
             reason = re.sub(r" \(at .*\)$", "", str(error))
-            raise SpecError(f"--set {override.key}={override.text}: the value is not TOML ({reason}).") from error
+            raise SpecError(f"{override.option} {override.key}={override.text}: the value is not TOML ({reason}).") from error
         return override.text
     is_wanted = isinstance(value, str) or (isinstance(value, list) and any(isinstance(member, inspect.VarTupleType) for member in types))
     return override.text if takes_text and not is_wanted else value

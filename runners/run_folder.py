@@ -12,7 +12,7 @@ import secrets
 import shlex
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,12 +28,75 @@ LOCK_SECONDS = 2.0
 
 
 class LockHolder(msgspec.Struct, frozen=True, kw_only=True):
-    """Who holds, or last held, a run: the content of `lock`."""
+    """Who holds, or last held, a run or a sweep: the content of `lock`."""
 
     pid: int
     host: str
     started: str
     """UTC, ISO 8601."""
+
+
+class Lock:
+    """A file that one process holds while it lives, with its name inside."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def holder(self) -> LockHolder | None:
+        """Who holds or last held it; None before the first."""
+        try:
+            return msgspec.json.decode(self._path.read_bytes(), type=LockHolder)
+        except (FileNotFoundError, msgspec.DecodeError):
+            return None
+
+    def is_held(self) -> bool | None:
+        """Whether its holder lives; None when it is on another host, which a lock cannot tell from here."""
+        holder = self.holder()
+        if holder is not None and holder.host != socket.gethostname():
+            return None
+        try:
+            descriptor = os.open(self._path, os.O_RDONLY)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+        return False
+
+    @contextmanager
+    def held(self, refusal: Callable[[str], str]) -> Iterator[None]:
+        """Hold the lock for the body; the system frees it when the process dies, however it dies.
+
+        Args:
+            refusal: What to say when another process holds it, given that process in words.
+
+        Raises:
+            RunFolderError: If another process holds it.
+        """
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            self._acquire(descriptor, refusal)
+            me = LockHolder(pid=os.getpid(), host=socket.gethostname(), started=utc_now())
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, msgspec.json.encode(me) + b"\n", 0)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _acquire(self, descriptor: int, refusal: Callable[[str], str]) -> None:
+        deadline = time.monotonic() + LOCK_SECONDS
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    holder = self.holder()
+                    raise RunFolderError(refusal(f"process {holder.pid} on {holder.host}" if holder else "another process")) from None
+                time.sleep(0.02)
 
 
 class RunFolder:
@@ -80,29 +143,17 @@ class RunFolder:
         """Held by the runner while it lives."""
         return self.path / "lock"
 
+    def was_started(self) -> bool:
+        """Whether there ever was a runner: a sweep's runs wait for theirs."""
+        return self.log.exists() or self.output.exists() or self.lock.exists()
+
     def holder(self) -> LockHolder | None:
         """Who holds or last held the run; None before the first runner."""
-        try:
-            return msgspec.json.decode(self.lock.read_bytes(), type=LockHolder)
-        except (FileNotFoundError, msgspec.DecodeError):
-            return None
+        return Lock(self.lock).holder()
 
     def is_held(self) -> bool | None:
         """Whether a runner lives; None when another host's runner holds it, which a lock cannot tell from here."""
-        holder = self.holder()
-        if holder is not None and holder.host != socket.gethostname():
-            return None
-        try:
-            descriptor = os.open(self.lock, os.O_RDONLY)
-        except FileNotFoundError:
-            return False
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(descriptor)
-        return False
+        return Lock(self.lock).is_held()
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -111,40 +162,24 @@ class RunFolder:
         Raises:
             RunFolderError: If another runner lives in the folder.
         """
-        descriptor = os.open(self.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            self._acquire(descriptor)
-            me = LockHolder(pid=os.getpid(), host=socket.gethostname(), started=utc_now())
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, msgspec.json.encode(me) + b"\n", 0)
+        with Lock(self.lock).held(lambda who: f"{self.path}: the run is held by {who}. Watch it with `eos watch {self.name}`."):
             yield
-        finally:
-            os.close(descriptor)
-
-    def _acquire(self, descriptor: int) -> None:
-        deadline = time.monotonic() + LOCK_SECONDS
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    holder = self.holder()
-                    who = f"process {holder.pid} on {holder.host}" if holder else "another process"
-                    raise RunFolderError(f"{self.path}: the run is held by {who}. Watch it with `eos watch {self.name}`.") from None
-                time.sleep(0.02)
 
     def request(self, request: str) -> None:
         """Append a request for the runner: stop, pause or unpause.
 
         The file is opened append-only and the line written at once, so that viewers do not cut each other's lines.
         """
-        line = msgspec.json.encode(msgspec.convert({"request": request, "created": utc_now()}, Request)) + b"\n"
-        descriptor = os.open(self.control, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            os.write(descriptor, line)
-        finally:
-            os.close(descriptor)
+        append(self.control, msgspec.convert({"request": request, "created": utc_now()}, Request))
+
+
+def append(path: Path, line: msgspec.Struct) -> None:
+    """Add a line of JSON to a file by one write, whoever else adds to it."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        os.write(descriptor, msgspec.json.encode(line) + b"\n")
+    finally:
+        os.close(descriptor)
 
 
 def utc_now() -> str:
@@ -170,23 +205,43 @@ def create(runs: Path, name: str, spec_json: bytes) -> RunFolder:
     Raises:
         RunFolderError: If the name has other characters, or the folder cannot be made.
     """
+    folder = RunFolder(new_folder(runs, name))
+    with _writing(runs):
+        folder.spec.write_bytes(spec_json)
+    return folder
+
+
+def new_folder(runs: Path, name: str) -> Path:
+    """A new, empty folder `NAME-YYYYMMDDTHHMMSSZ-xxxx`; never an existing one.
+
+    Args:
+        runs: The folder that holds the runs; made when absent.
+        name: Letters, digits, `.`, `_` and `-`.
+
+    Raises:
+        RunFolderError: If the name has other characters, or the folder cannot be made.
+    """
     check_name(name)
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    try:
+    with _writing(runs):
         runs.mkdir(parents=True, exist_ok=True)
         while True:
-            folder = RunFolder(runs / f"{name}-{stamp}-{secrets.token_hex(2)}")
+            path = runs / f"{name}-{stamp}-{secrets.token_hex(2)}"
             try:
-                folder.path.mkdir()
-                break
+                path.mkdir()
+                return path
             except FileExistsError:
                 continue
-        folder.spec.write_bytes(spec_json)
+
+
+@contextmanager
+def _writing(runs: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise RunFolderError(
             f"{runs}: a run folder cannot be made here ({error.strerror}). Choose another place with --runs-dir."
         ) from error
-    return folder
 
 
 def check_name(name: str) -> None:
@@ -239,11 +294,15 @@ def all_runs(runs: Path) -> list[RunFolder]:
 def find(runs: Path, text: str | None = None) -> RunFolder:
     """The run that `text` names: a folder, a run's name, or a prefix of one name only; the newest when absent.
 
+    `SWEEP/RUN` is a run of a sweep, each part a name or the prefix of one only.
+
     Raises:
         RunFolderError: If there is none, or more than one.
     """
     if text is not None and _is_run(Path(text)):
         return RunFolder(Path(os.path.abspath(text)))
+    if text is not None and (place := _place(runs, text)):
+        return find(place, text.rpartition("/")[2] or None)
     folders = all_runs(runs)
     if not folders:
         raise RunFolderError(f"{runs}: no runs here. Start one with `eos run`, or name another place with --runs-dir.")
@@ -267,6 +326,17 @@ def reference(folder: RunFolder) -> str:
 
 def _is_run(path: Path) -> bool:
     return (path / "spec.json").is_file() or (path / "log.jsonl").is_file()
+
+
+def _place(runs: Path, text: str) -> Path | None:
+    """The one folder, not itself a run, that the part of `text` before its last `/` names; None where there is none."""
+    head = text.rpartition("/")[0]
+    if not head or not runs.is_dir():
+        return None
+    if (runs / head).is_dir():
+        return runs / head
+    places = [Path(entry.path) for entry in os.scandir(runs) if entry.name.startswith(head) and entry.is_dir()]
+    return places[0] if len(places) == 1 and not _is_run(places[0]) else None
 
 
 def _nearest(text: str, folders: list[RunFolder]) -> str:

@@ -1,4 +1,4 @@
-"""JSON Schemas of what is read and written: the spec, a line of the log, a line of `control.jsonl`.
+"""JSON Schemas of what is read and written: the spec, a line of the log, a line of `control.jsonl`; a sweep's files.
 
 Made from the structs and their docstrings: `python -m runners.schemas` writes them to docs/schemas. Must not import jax.
 """
@@ -15,10 +15,10 @@ from typing import Any
 
 import msgspec
 
-from runners import experiments, records, spec
+from runners import experiments, records, spec, sweeps
 
 FOLDER = Path("docs") / "schemas"
-MODULES = (records, spec, experiments)
+MODULES = (records, spec, experiments, sweeps)
 """Where the structs are defined."""
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -35,6 +35,11 @@ def schemas() -> dict[str, dict[str, Any]]:
             records.AnyRecord, f"A line of log.jsonl, schema {records.SCHEMA}. A reader passes over kinds and fields that it does not know."
         ),
         "control.schema.json": _schema(records.Request, "A line of control.jsonl."),
+        "sweep.schema.json": _schema(sweeps.Sweep, f"The content of sweep.json, schema {sweeps.SCHEMA}."),
+        "sweep-table.schema.json": _schema(sweeps.SweepTable, "The table [sweep] of a spec file."),
+        "sweep-log.schema.json": _schema(
+            sweeps.AnySweepRecord, f"A line of sweep.jsonl, schema {sweeps.SCHEMA}. A reader passes over fields that it does not know."
+        ),
     }
 
 

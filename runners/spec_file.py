@@ -66,11 +66,54 @@ def load(name_or_path: Path | str, overrides: Sequence[str]) -> Spec:
     Raises:
         SpecError: If there is no such file, or an override or the whole is not valid; says which key of which.
     """
+    document, label = read_document(name_or_path)
+    if "sweep" in document:
+        raise SpecError(f"{label}: [sweep] asks for many runs. `eos sweep {name_or_path}` makes them.")
     given = [parse_override(argument) for argument in overrides]
+    return checked(with_overrides(document, given), label=label, given=given)
+
+
+def read_document(name_or_path: Path | str) -> tuple[Document, str]:
+    """What stands in a spec file, not checked, and how messages call it.
+
+    Args:
+        name_or_path: As for `load`.
+
+    Raises:
+        SpecError: If there is no such file, or it is neither TOML nor JSON.
+    """
     path = _found(name_or_path)
     parsed = _parsed_json if path.suffix == ".json" else _parsed
-    document = parsed(_text(path, asked=str(name_or_path)), label=str(path))
-    return _checked(with_overrides(document, given), label=str(path), given=given)
+    return parsed(_text(path, asked=str(name_or_path)), label=str(path)), str(path)
+
+
+def checked(document: Document, *, label: str, given: Sequence[Override]) -> Spec:
+    """The spec that a document describes.
+
+    Args:
+        document: With the overrides put in.
+        label: Where it comes from, for messages.
+        given: The overrides, for messages.
+
+    Raises:
+        SpecError: With the first thing that is wrong, and the file or the override that it comes from.
+    """
+
+    def error_of(problem: Problem) -> SpecError:
+        about = next((override for override in given for key in problem.keys if is_about(override, key)), None)
+        origin = f"{about.option} " if about else f"{label}: "
+        return SpecError(origin + problem.message, reason=problem.message, keys=problem.keys)
+
+    complete = schema.with_kinds(document)
+    for problem in spec_problems.of_document(complete):
+        raise error_of(problem)
+    try:
+        spec = msgspec.convert(complete, Spec)
+    except msgspec.ValidationError as error:
+        raise error_of(spec_problems.of_error(error, complete)) from error
+    for problem in spec_problems.of_spec(spec):
+        raise error_of(problem)
+    return _with_paths(spec, os.path.expanduser)
 
 
 def from_toml(text: str) -> Spec:
@@ -79,7 +122,7 @@ def from_toml(text: str) -> Spec:
     Raises:
         SpecError: If it is not a valid spec; with the keys that the problem hangs on, or the line from which on it is not TOML.
     """
-    return _checked(_parsed(text, label="spec"), label="spec", given=[])
+    return checked(_parsed(text, label="spec"), label="spec", given=[])
 
 
 def to_json(spec: Spec) -> bytes:
@@ -93,7 +136,7 @@ def from_json(text: bytes) -> Spec:
     Raises:
         SpecError: If it is not JSON, or not a valid spec.
     """
-    return _checked(_parsed_json(text, label="spec.json"), label="spec.json", given=[])
+    return checked(_parsed_json(text, label="spec.json"), label="spec.json", given=[])
 
 
 def check_sizes(spec: Train, num_train: int) -> None:
@@ -169,26 +212,6 @@ def _parsed_json(text: str | bytes, *, label: str) -> Document:
         return msgspec.json.decode(text, type=dict)
     except msgspec.DecodeError as error:
         raise SpecError(f"{label}: expected a spec in JSON ({error}).") from error
-
-
-def _checked(document: Document, *, label: str, given: Sequence[Override]) -> Spec:
-    """The spec that a document describes, or the first thing that is wrong with it, with its origin in front."""
-
-    def error_of(problem: Problem) -> SpecError:
-        is_overridden = any(is_about(override, key) for override in given for key in problem.keys)
-        origin = "--set " if is_overridden else f"{label}: "
-        return SpecError(origin + problem.message, reason=problem.message, keys=problem.keys)
-
-    complete = schema.with_kinds(document)
-    for problem in spec_problems.of_document(complete):
-        raise error_of(problem)
-    try:
-        spec = msgspec.convert(complete, Spec)
-    except msgspec.ValidationError as error:
-        raise error_of(spec_problems.of_error(error, complete)) from error
-    for problem in spec_problems.of_spec(spec):
-        raise error_of(problem)
-    return _with_paths(spec, os.path.expanduser)
 
 
 def with_absolute_paths(spec: Spec) -> Spec:

@@ -4,22 +4,20 @@ A finished run with the same spec is taken as it is, an interrupted one is resum
 command line.
 """
 
-import os
 import platform
 import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from eos_tui import launch
-from eos_tui.launch import Launched
+from eos_tui.scheduling import Ended, LocalPool, Queue, num_cores
 from eos_tui.snapshot import RunSnapshot, Status
 from eos_tui.watcher import RunWatcher
 from runners import data_files, run_folder, spec_file
-from runners.errors import DataError
+from runners.errors import DataError, RunFolderError
 from runners.experiments import Spec
 from runners.run_folder import RunFolder
 from runners.spec import Train
@@ -56,19 +54,6 @@ class Reporter(Protocol):
         """A run's runner has gone."""
 
 
-@dataclass(frozen=True)
-class _Active:
-    """A run that is waited for."""
-
-    folder: RunFolder
-    watcher: RunWatcher
-    launched: Launched | None
-    """None when somebody else has started it."""
-
-    def lives(self) -> bool:
-        return self.launched.process.poll() is None if self.launched else self.folder.is_held() is not False
-
-
 def check_data(plan: Sequence[Planned], *, claim: str) -> None:
     """Find out, before anything starts, whether the data of all runs is there.
 
@@ -98,36 +83,32 @@ def carry_out(plan: Sequence[Planned], folder: Path, *, jobs: int, reporter: Rep
 
     Raises:
         KeyboardInterrupt: After the runners have taken a checkpoint and ended.
+        RunFolderError: If a run's folder cannot be made, or its runner not be started.
     """
-    waiting, active, done = list(plan), dict[str, _Active](), dict[str, RunFolder]()
-    # XLA takes the number of its threads on a CPU from this variable.
-    environment = {"NPROC": str(max(1, num_cores() // jobs))}
-    with _stopping(active):
-        while waiting or active:
-            while waiting and len(active) < jobs:
-                planned = waiting.pop(0)
-                begun = _begin(planned, folder, environment=environment)
-                snapshot = begun.watcher.catch_up()
-                if begun.launched is None and not begun.lives():
-                    done[planned.name] = begun.folder
-                    reporter.taken(planned.name, snapshot)
-                else:
-                    active[planned.name] = begun
-                    reporter.began(planned.name, snapshot)
-            for name, run in list(active.items()):
-                lives = run.lives()
-                snapshot = run.watcher.catch_up()
-                (reporter.advanced if lives else reporter.ended)(name, snapshot)
-                if not lives:
-                    done[name] = active.pop(name).folder
-            if active:
+    folders = {planned.name: _folder(planned, folder) for planned in plan}
+    watchers = {found.path: (name, RunWatcher(found)) for name, found in folders.items()}
+    waiting = []
+    for found in folders.values():
+        name, watcher = watchers[found.path]
+        snapshot = watcher.catch_up()
+        if snapshot.status in FINAL:
+            reporter.taken(name, snapshot)
+        else:
+            waiting.append(found)
+    queue = Queue(waiting, LocalPool(jobs))
+    with _stopping(queue):
+        while not queue.is_over:
+            for event in queue.turn():
+                if isinstance(event, Ended) and event.problem:
+                    raise RunFolderError(event.problem)
+                name, watcher = watchers[event.folder.path]
+                (reporter.ended if isinstance(event, Ended) else reporter.began)(name, watcher.catch_up())
+            for found in queue.active:
+                name, watcher = watchers[found.path]
+                reporter.advanced(name, watcher.catch_up())
+            if queue.active:
                 time.sleep(POLL_SECONDS)
-    return {planned.name: done[planned.name] for planned in plan}
-
-
-def num_cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return folders
 
 
 def machine() -> str:
@@ -140,17 +121,10 @@ def machine() -> str:
     return f"{num_cores()} cores ({model or platform.machine()})"
 
 
-def _begin(planned: Planned, folder: Path, *, environment: Mapping[str, str]) -> _Active:
-    """The planned run, found as it is, resumed or started."""
-    spec = spec_file.with_absolute_paths(planned.spec())
-    found = _existing(folder, planned.name, spec_file.to_json(spec))
-    if found is None:
-        launched = launch.start(spec, name=planned.name, runs=folder, environment=environment)
-        return _Active(launched.folder, RunWatcher(launched.folder), launched)
-    watcher = RunWatcher(found)
-    if watcher.catch_up().status in FINAL or found.is_held() is not False:
-        return _Active(found, watcher, None)
-    return _Active(found, watcher, launch.restart(found, environment=environment))
+def _folder(planned: Planned, folder: Path) -> RunFolder:
+    """The planned run's folder, found as it is or made."""
+    spec_json = spec_file.to_json(spec_file.with_absolute_paths(planned.spec()))
+    return _existing(folder, planned.name, spec_json) or run_folder.create(folder, planned.name, spec_json)
 
 
 def _existing(folder: Path, name: str, spec_json: bytes) -> RunFolder | None:
@@ -162,25 +136,24 @@ def _existing(folder: Path, name: str, spec_json: bytes) -> RunFolder | None:
 
 
 @contextmanager
-def _stopping(active: Mapping[str, _Active]) -> Iterator[None]:
+def _stopping(queue: Queue) -> Iterator[None]:
     """When this process is interrupted or terminated, the runners that it has started end with a checkpoint first."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     except KeyboardInterrupt:
-        _end([run.launched for run in active.values() if run.launched])
+        _end(queue)
         raise
     finally:
         signal.signal(signal.SIGTERM, before)
 
 
-def _end(launched: Sequence[Launched]) -> None:
+def _end(queue: Queue) -> None:
     """Ask the runners to stop and wait until they have; a second interrupt kills them."""
     try:
-        for run in launched:
-            run.process.terminate()
-        for run in launched:
-            run.process.wait()
+        queue.cancel(now=False, awaited=False)
+        while not queue.is_over:
+            time.sleep(POLL_SECONDS)
+            deque(queue.turn(), maxlen=0)
     except KeyboardInterrupt:
-        for run in launched:
-            run.process.kill()
+        queue.cancel(now=True, awaited=False)

@@ -128,9 +128,19 @@ def resume(folder: RunFolder, *, detach: bool, plain: bool, options: Options = N
 class Signals:
     """Passes the signals that this process gets on to the runner; a second SIGINT gives it a second to live."""
 
-    def __init__(self, process: Process) -> None:
+    def __init__(
+        self, process: Process, *, stops: str = "the run ends its steps in progress and writes a checkpoint", ends: str = "The run is"
+    ) -> None:
+        """Pass nothing on yet.
+
+        Args:
+            process: What they go to.
+            stops: What it does at the first signal, in words.
+            ends: What is ended at once at the second SIGINT.
+        """
         self.received: list[signal.Signals] = []
         self._process = process
+        self._stops, self._ends = stops, ends
         self._kill_at = math.inf
         self._num_told = 0
         self._before: dict[signal.Signals, Any] = {}
@@ -148,10 +158,10 @@ class Signals:
         for index, number in enumerate(self.received[self._num_told :], self._num_told):
             self._num_told += 1
             if number is signal.SIGINT and signal.SIGINT in self.received[:index]:
-                say("The run is ended at once.")
+                say(f"{self._ends} ended at once.")
             else:
                 again = " Ctrl-C once more ends it at once." if number is signal.SIGINT else ""
-                say(f"{number.name} passed on: the run ends its steps in progress and writes a checkpoint.{again}")
+                say(f"{number.name} passed on: {self._stops}.{again}")
         if time.monotonic() > self._kill_at:
             self._process.kill()
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from eos_tui import __version__
-from eos_tui.cli import comparing, configuring, files, looking, overlaying, replaying, reproducing, requests, running, serving
+from eos_tui.cli import comparing, configuring, files, looking, overlaying, replaying, reproducing, requests, running, serving, sweeping
 from eos_tui.cli.drawing import Ascii, LowBandwidth, Theme
 from eos_tui.cli.group import Group
 
@@ -59,6 +59,7 @@ app.command()(files.export)
 app.command()(files.plot)
 app.command()(overlaying.compare)
 app.command("compare-flow")(comparing.compare_flow)
+app.command()(sweeping.sweep)
 app.command()(reproducing.reproduce)
 app.command()(looking.presets)
 app.command()(looking.doctor)

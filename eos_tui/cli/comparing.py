@@ -127,13 +127,14 @@ def _range(text: str) -> dict[str, int]:
 
 def _carried_out(plan: "dict[str, PlannedFlow]", place: Path) -> "dict[str, RunFolder]":
     """The flows' run folders, by kind, once each has ended."""
+    from eos_tui import scheduling
     from eos_tui.claims import execution
     from eos_tui.cli.progress import Bars, Lines
 
     reporter = Bars(len(plan)) if sys.stderr.isatty() else Lines(len(plan))
     try:
         with reporter:
-            folders = execution.carry_out(list(plan.values()), place, jobs=min(len(plan), execution.num_cores()), reporter=reporter)
+            folders = execution.carry_out(list(plan.values()), place, jobs=min(len(plan), scheduling.num_cores()), reporter=reporter)
     except KeyboardInterrupt:
         say("Interrupted; the flows have taken a checkpoint. The same command goes on from there.")
         raise typer.Exit(int(ExitCode.INTERRUPTED)) from None

@@ -26,17 +26,21 @@ def list_runs(*, runs_dir: RunsDir = None, as_json: Json = False) -> None:
     import msgspec
 
     from eos_tui import summary
-    from runners import run_folder
+    from runners import run_folder, sweeps
 
     place = run_folder.runs_dir(runs_dir)
     now = time.time()
     rows = [summary.row(folder, now=now) for folder in run_folder.all_runs(place)]
+    found = sweeps.all_sweeps(place)
     if as_json:
         print_json(msgspec.to_builtins(rows))
-    elif not rows:
+    elif not rows and not found:
         say(f"No runs in {place}. `eos run` starts one.")
-    else:
+    elif rows:
         print_table(("run", "status", "step", "loss", "sharpness", "of its threshold", "K", "age"), [_cells(row) for row in rows])
+    if found:
+        last = found[-1].path
+        say(f"Sweeps here: {', '.join(folder.name for folder in found)}. `eos list --runs-dir {last}` lists the runs of one.")
 
 
 def _cells(row: "Row") -> tuple[str, ...]:

@@ -85,7 +85,7 @@ def _reproduce(
 ) -> None:
     import msgspec
 
-    from eos_tui import launch
+    from eos_tui import launch, scheduling
     from eos_tui.claims import evidence, execution, figures, report, statements
     from runners import run_folder
 
@@ -93,7 +93,7 @@ def _reproduce(
         figures.check()
     execution.check_data(claim.runs, claim=claim.name)
     folder = run_folder.runs_dir(runs_dir) / FOLDER / claim.name
-    folders, cpu_seconds = _carried_out(claim, folder, jobs=jobs or execution.num_cores())
+    folders, cpu_seconds = _carried_out(claim, folder, jobs=jobs or scheduling.num_cores())
     runs = {name: evidence.read(found) for name, found in folders.items()}
     rows = statements.rows(claim, runs)
     if as_json:

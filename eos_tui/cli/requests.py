@@ -25,10 +25,19 @@ def stop(
     now: Annotated[bool, typer.Option("--now", help="End the process at once, without a checkpoint.")] = False,
     runs_dir: RunsDir = None,
 ) -> None:
-    """Stop a run, with a checkpoint that it can be resumed from."""
-    from eos_tui import launch
+    """Stop a run, with a checkpoint that it can be resumed from.
+
+    A sweep's name stands for the sweep with all its runs.
+    """
+    from eos_tui import launch, sweeping
+    from runners import run_folder, sweeps
     from runners.run_folder import reference
 
+    place = run_folder.runs_dir(runs_dir)
+    if (sweep := sweeps.named(place, run)) and not now:
+        sweeping.stop(sweep)
+        say(f"{sweep.name} was asked to stop: its runs take a checkpoint. `eos sweep --continue {sweeps.reference(sweep)}` goes on.")
+        return
     folder = _running(run, runs_dir, verb="stop")
     again = f"`eos resume {reference(folder)}` continues it."
     if now:

@@ -58,13 +58,16 @@ def watch(
 ) -> None:
     """Watch a run, live or ended; without a name all of them.
 
-    Leaving never touches a run. Without a terminal, or with --plain, no name stands for the newest run.
+    Leaving never touches a run. Without a terminal, or with --plain, no name stands for the newest run. A sweep's name
+    stands for all of its runs.
     """
     from eos_tui.cli import attending
-    from runners import run_folder
+    from runners import run_folder, sweeps
 
     place = run_folder.runs_dir(runs_dir)
     options = drawing(ascii_only=ascii_only, low_bandwidth=low_bandwidth, theme=theme)
+    if sweep := sweeps.named(place, run):
+        place, run = sweep.path, None
     if once:
         attending.print_screen(run_folder.find(place, run) if run else place, options=options)
         return

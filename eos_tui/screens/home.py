@@ -22,6 +22,7 @@ from eos_tui.screens.ask import AskScreen, name_problem
 from eos_tui.screens.choose import ChooseScreen
 from eos_tui.screens.confirm import ConfirmScreen
 from eos_tui.screens.help import HelpScreen
+from eos_tui.snapshot import Status
 from eos_tui.widgets.frugal import FrugalScreen
 from eos_tui.widgets.runs_table import RunsTable, columns
 from runners import run_folder
@@ -460,7 +461,7 @@ class HomeScreen(FrugalScreen[None]):
             return f"eos  looking into {self._place}"
         if not self._all:
             return f"eos  no runs in {self._place}. `eos run` starts one, and so does the key n."
-        live = sum(run.row.status not in ENDED for run in self._all)
+        live = sum(run.row.status not in ENDED and run.row.status != Status.WAITING for run in self._all)
         parts = [f"eos  {len(self._all):,} runs in {self._place}", f"{live:,} live"]
         if self._filter:
             parts.append(f"{len(self._shown):,} of them: {self._filter}")

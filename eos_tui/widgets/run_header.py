@@ -10,6 +10,7 @@ from eos_tui.widgets.words import ENDED, duration
 from runners.run_folder import stem
 
 STATUS_STYLES: Mapping[str, str] = {
+    Status.WAITING: "dim",
     Status.STARTING: "bold cyan",
     Status.RUNNING: "bold green",
     Status.PAUSED: "bold yellow",

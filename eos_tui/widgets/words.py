@@ -120,6 +120,8 @@ def ending(snapshot: RunSnapshot, *, run: str) -> str:
     reason = printable(snapshot.end.reason) if snapshot.end else ""
     is_compiling = snapshot.status is Status.RUNNING and snapshot.num_records <= 1
     match Status.STARTING if is_compiling else snapshot.status:
+        case Status.WAITING:
+            return "It waits for its turn in its sweep."
         case Status.STARTING:
             return "The first step comes once the model is compiled: seconds for a small one, a minute or more for a large one."
         case Status.PAUSED:

@@ -1,7 +1,8 @@
 """A runner that computes nothing and keeps to the protocol of a run folder: `python fake_runner.py WAY FOLDER`.
 
 WAY: finish, wait (until it is told to stop), diverge, fail, crash (gone without an end), deaf (to every signal that can
-be ignored), die (before it holds the folder).
+be ignored), die (before it holds the folder). Of several, with commas between, the one that the number at the end of the folder's name
+picks.
 """
 
 import os
@@ -49,6 +50,8 @@ def wait(run: FakeRun, signals: Signals, *, first: int) -> int:
 
 def main(way: str, path: str) -> int:
     folder = RunFolder(Path(path))
+    ways = way.split(",")
+    way = ways[int(folder.name[-1]) % len(ways)] if len(ways) > 1 else way
     if way == "die":
         sys.stderr.write("ModuleNotFoundError: No module named 'jax'\n")
         return 1

@@ -63,7 +63,13 @@ def test_a_torn_last_line_is_left_out(run: FakeRun) -> None:
     assert summary.row(run.folder, now=NOW).step == 7
 
 
+def test_a_run_that_nobody_ever_started_is_waiting(run: FakeRun) -> None:
+    assert summary.row(run.folder, now=run.folder.path.stat().st_mtime + 1e6).status == "waiting"
+
+
 def test_a_run_that_has_not_begun_its_log_is_starting(run: FakeRun) -> None:
+    run.folder.output.touch()
+
     row = summary.row(run.folder, now=run.folder.path.stat().st_mtime)
 
     assert (row.status, row.created, row.loss) == ("starting", None, None)

@@ -110,12 +110,20 @@ def test_a_runner_that_dies_without_an_end_has_crashed(run: FakeRun) -> None:
 
 
 def test_a_folder_in_which_nothing_ever_happens_counts_as_crashed_after_a_minute(run: FakeRun) -> None:
+    run.folder.output.touch()
+    os.utime(run.folder.path, (NOW, NOW))
     young = run.poll()
 
     run.now += 61
 
     assert young.status is Status.STARTING
     assert run.poll().status is Status.CRASHED
+
+
+def test_a_run_that_nobody_ever_started_waits_for_ever(run: FakeRun) -> None:
+    run.now += 1e6
+
+    assert run.poll().status is Status.WAITING
 
 
 def test_a_run_of_another_host_is_judged_by_its_log(run: FakeRun) -> None:

@@ -1,0 +1,337 @@
+"""The command that makes many runs from one spec: sweep."""
+
+import sys
+import time
+from collections import Counter
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from eos_tui.cli.group import Json, RunsDir, print_json, print_table, say
+from runners.errors import ExitCode, SpecError
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Callable, Sequence
+
+    from runners.expansion import PlannedRun
+    from runners.grid import Axis
+    from runners.schema import Document
+    from runners.sweeps import AnySweepRecord, EndedRecord, SittingRecord, SweepFolder, SweepTable
+
+MOST = 1000
+"""Runs that are made without --yes."""
+POLL_SECONDS = 0.1
+START_SECONDS = 10.0
+"""How long the scheduler may take until it works: importing is 2 s on a slow disk."""
+
+
+def sweep(
+    spec: Annotated[
+        str | None, typer.Argument(metavar="SPEC", help="A preset's name, a TOML file, or a run's spec.json.", show_default=False)
+    ] = None,
+    *,
+    grid: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--grid", metavar="KEY=VALUES", help="Vary a key: 64,256,1024 or 0.1:3.2:x2 (doubled) or 0:1:+0.1.", show_default=False
+        ),
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Runs of each point, with run.seed and those that follow.", show_default=False)
+    ] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the spec in all runs.", show_default=False)
+    ] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Runs at the same time. [default: one a core, as memory allows]", show_default=False),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="How the sweep's name begins. [default: the spec's]", show_default=False)
+    ] = None,
+    go_on: Annotated[
+        str | None, typer.Option("--continue", metavar="SWEEP", help="Go on with a sweep: its name or folder.", show_default=False)
+    ] = None,
+    runs_dir: RunsDir = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the runs, make nothing.")] = False,
+    detach: Annotated[bool, typer.Option("--detach", help="Start it, print its name, and leave.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help=f"Make also more than {MOST:,} runs.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Make a run of each point of a grid, some at a time.
+
+    Varied are the keys of --grid, or of a table [sweep] in the file. Ctrl-C stops all with checkpoints; whatever ends
+    it, --continue goes on: what has finished stays, what was cut off is resumed. Ends with 0 when all runs finished or
+    diverged, with 1 when one did not.
+    """
+    from eos_tui import launch, scheduling
+    from runners import run_folder, sweeps
+
+    place = run_folder.runs_dir(runs_dir)
+    if go_on is not None:
+        if spec is not None or grid or seeds or overrides or name:
+            raise typer.BadParameter("--continue takes a sweep as it is: leave out SPEC, --grid, --seeds, --set and --name.")
+        folder = sweeps.find(place, go_on)
+        if dry_run:
+            _print_runs(folder, as_json=as_json)
+        else:
+            _attend(folder, jobs=jobs, detach=detach, as_json=as_json)
+        return
+    if spec is None:
+        raise typer.BadParameter("Name a spec, such as `eos sweep digits-gd --grid optimizer.lr=0.1:0.8:x2`, or --continue a sweep.")
+    document, found, table, label = _asked(spec, grid or [], overrides or [], seeds=seeds)
+    runs = _planned(document, found, label=label, yes=yes)
+    together = jobs or table.jobs or scheduling.default_jobs(len(runs))
+    say(_estimate(runs, jobs=together))
+    if dry_run:
+        rows = [{"run": run.name, "values": dict(run.values)} for run in runs]
+        _print_values(rows, as_json=as_json)
+        return
+    folder = sweeps.create(
+        place,
+        name or launch.name_of(spec),
+        runs,
+        source=spec,
+        document=document,
+        grid={axis.key: [value.text for value in axis.values] for axis in found},
+        jobs=together,
+    )
+    _attend(folder, jobs=None, detach=detach, as_json=as_json)
+
+
+def _asked(
+    spec: str, grid: "Sequence[str]", overrides: "Sequence[str]", *, seeds: int | None
+) -> "tuple[Document, tuple[Axis, ...], SweepTable, str]":
+    """What all runs have in common, what varies, the file's table [sweep], and how messages call the file."""
+    import msgspec
+
+    from runners import expansion, spec_file
+    from runners.grid import parse_axis, table_axis
+    from runners.overrides import parse_override, with_overrides
+    from runners.sweeps import SweepTable
+
+    document, label = spec_file.read_document(spec)
+    try:
+        table = msgspec.convert(document.pop("sweep", {}), SweepTable)
+    except msgspec.ValidationError as error:
+        raise SpecError(f"{label}: [sweep] may hold the table grid and the numbers seeds and jobs ({error}).") from error
+    document = with_overrides(document, [parse_override(argument) for argument in overrides])
+    given = [parse_axis(argument) for argument in grid]
+    keys = {axis.key for axis in given}
+    in_file = [table_axis(key, values) for key, values in table.grid.items() if key not in keys]
+    found = expansion.axes(document, [*in_file, *given], seeds=seeds or table.seeds)
+    return document, found, table, label
+
+
+def _planned(document: "Document", found: "Sequence[Axis]", *, label: str, yes: bool) -> "list[PlannedRun]":
+    """The runs, with all that they need found to be there."""
+    from eos_tui import launch
+    from runners import expansion
+
+    count = expansion.num_runs(found)
+    if count > MOST and not yes:
+        axes = " x ".join(f"{len(axis.values):,} of {axis.key}" for axis in found)
+        raise SpecError(f"{count:,} runs ({axes}): more than {MOST:,}. Say --yes if that is meant.")
+    runs = expansion.expand(document, found, label=label)
+    known: dict[bytes, int | None] = {}
+    for run in runs:
+        launch.check(run.spec, known=known)
+    return runs
+
+
+def _estimate(runs: "Sequence[PlannedRun]", *, jobs: int) -> str:
+    from eos_tui import scheduling
+
+    steps = sum(run.spec.run.steps for run in runs)
+    threads = max(1, scheduling.num_cores() // jobs)
+    together = f"{jobs} at a time with {threads} {'core' if threads == 1 else 'cores'} each" if jobs > 1 else "one after another"
+    return f"{len(runs):,} {'run' if len(runs) == 1 else 'runs'}, {steps:,} steps in all, {together}."
+
+
+def _attend(folder: "SweepFolder", *, jobs: int | None, detach: bool, as_json: bool) -> None:
+    """Start the sweep's scheduler, unless one works already, and tell what it does until it has gone, or leave it to itself."""
+    from eos_tui import sweeping
+    from eos_tui.cli.attending import Signals
+    from runners import sweeps
+
+    name = sweeps.reference(folder)
+    start = folder.log.stat().st_size if folder.log.exists() else 0
+    is_held = folder.is_held()
+    if is_held is None:
+        holder = folder.holder()
+        say(
+            f"{folder.name}: its last scheduler was on {holder.host if holder else 'another host'}; if that still works, this one will not."
+        )
+    if is_held:
+        if jobs:
+            say("--jobs is left out: the scheduler that works at it keeps its own number.")
+        _watch(folder, detach=detach, as_json=as_json)
+        return
+    process = sweeping.start(folder, jobs=jobs or folder.read().jobs)
+    if detach:
+        _wait_started(folder, process, start)
+        typer.echo(folder.name)
+        say(f"Started. `eos watch {name}` shows its runs, `eos stop {name}` stops it, `eos sweep --continue {name}` comes back to it.")
+        return
+    say(f"{folder.name} works in {folder.path}. `eos watch {name}` shows its runs from elsewhere.")
+    stops = "the runs end their steps in progress and write checkpoints"
+    with Signals(process, stops=stops, ends="All runs are") as signals:
+
+        def lives() -> bool:
+            signals.look()
+            return process.poll() is None
+
+        _tell(folder, lives=lives, start=start)
+    code = _conclude(folder, start=start, as_json=as_json)
+    raise typer.Exit(int(ExitCode.INTERRUPTED if signals.received and code is ExitCode.FAILED else code))
+
+
+def _watch(folder: "SweepFolder", *, detach: bool, as_json: bool) -> None:
+    """Tell what a scheduler does that somebody else has started."""
+    from runners import sweeps
+
+    name = sweeps.reference(folder)
+    say(f"{folder.name} goes on already. Ctrl-C leaves it alone; `eos stop {name}` stops it.")
+    if detach:
+        return
+    try:
+        _tell(folder, lives=lambda: folder.is_held() is not False, start=0)
+    except KeyboardInterrupt:
+        say(f"Left; the sweep was not touched. Come back with `eos sweep --continue {name}`.")
+        raise typer.Exit(int(ExitCode.INTERRUPTED)) from None
+    raise typer.Exit(int(_conclude(folder, start=0, as_json=as_json)))
+
+
+def _wait_started(folder: "SweepFolder", process: "subprocess.Popen[bytes]", start: int) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while not folder.records(start)[0] and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
+    if process.poll() is not None and not folder.records(start)[0]:
+        _say_death(folder)
+        raise typer.Exit(int(ExitCode.FAILED))
+
+
+def _tell(folder: "SweepFolder", *, lives: "Callable[[], bool]", start: int) -> None:
+    """Narrate the log from a byte on, of what there is already the last sitting alone, until the scheduler has gone."""
+    from runners.sweeps import SittingRecord
+
+    lines = None
+    while True:
+        alive = lives()
+        records, start = folder.records(start)
+        sittings = [index for index, record in enumerate(records) if isinstance(record, SittingRecord)]
+        for record in records[sittings[-1] if sittings else 0 :]:
+            if isinstance(record, SittingRecord):
+                lines = Lines(record)
+            elif lines is not None:
+                lines.tell(record)
+        if not alive:
+            return
+        if not records:
+            time.sleep(POLL_SECONDS)
+
+
+class Lines:
+    """A line for each run that begins or ends."""
+
+    def __init__(self, sitting: "SittingRecord") -> None:
+        self._num_runs, self._num_done, self._jobs = sitting.num_runs, sitting.num_done, sitting.jobs
+        self._begun: dict[str, float] = {}
+        """When the runs that go on began, in seconds since 1970."""
+        self._took: list[float] = []
+        """Seconds of those that have ended."""
+        if sitting.num_done:
+            say(f"{sitting.num_done:,} of {sitting.num_runs:,} runs are done already.")
+
+    def tell(self, record: "AnySweepRecord") -> None:
+        """Say what the scheduler noted."""
+        from runners.sweeps import BegunRecord, EndedRecord
+
+        at = datetime.fromisoformat(record.time).timestamp()
+        if isinstance(record, BegunRecord):
+            self._begun[record.run] = at
+            words = {"started": "begins", "resumed": "goes on from its checkpoint", "awaited": "goes on already"}
+            self._say(f"{record.run} {words[record.how]}")
+        elif isinstance(record, EndedRecord):
+            self._num_done += 1
+            why = "" if record.status == "finished" else f": {record.reason}"
+            self._say(f"{record.run} {record.status} at step {record.step:,}{self._times(record, at)}{why}")
+
+    def _times(self, record: "EndedRecord", at: float) -> str:
+        """How long the run took and, if that was all of it, how long the others will if they take as long."""
+        from eos_tui.widgets.words import duration
+
+        begun = self._begun.pop(record.run, None)
+        if begun is None:
+            return ""
+        if record.status not in ("finished", "diverged"):
+            return f" after {duration(at - begun)}"
+        self._took.append(at - begun)
+        left = (self._num_runs - self._num_done) * sum(self._took) / len(self._took) / self._jobs
+        return f" after {duration(at - begun)}{f', about {duration(left)} left' if left else ''}"
+
+    def _say(self, message: str) -> None:
+        say(f"[{self._num_done}/{self._num_runs}] {message}")
+
+
+def _conclude(folder: "SweepFolder", *, start: int, as_json: bool) -> ExitCode:
+    """Print how all runs stand and say what can be done now; the exit code."""
+    from runners import sweeps
+    from runners.sweeps import SweepEndRecord
+
+    counts = _print_runs(folder, as_json=as_json)
+    records, _ = folder.records(start)
+    end = next((record for record in reversed(records) if isinstance(record, SweepEndRecord)), None)
+    again = f"`eos sweep --continue {sweeps.reference(folder)}` goes on."
+    say(f"{', '.join(f'{count:,} {status}' for status, count in counts.items())}. The runs are in {folder.path}.")
+    if end is None:
+        _say_death(folder)
+        return ExitCode.FAILED
+    if end.status == "complete":
+        return ExitCode.DONE
+    say(f"Interrupted; {again}" if end.status == "interrupted" else f"Not all came to their end; {again}")
+    return ExitCode.INTERRUPTED if end.status == "interrupted" else ExitCode.FAILED
+
+
+def _say_death(folder: "SweepFolder") -> None:
+    from eos_tui.output import last_lines
+    from runners import sweeps
+
+    again = f"`eos sweep --continue {sweeps.reference(folder)}` goes on."
+    say("\n".join([f"{folder.name}: its scheduler died; runs that it had begun go on. {again}", *last_lines(folder.output)]))
+
+
+def _print_runs(folder: "SweepFolder", *, as_json: bool) -> "Counter[str]":
+    """Print the sweep's runs as a table, or as JSON; how many there are by status."""
+    import msgspec
+
+    from eos_tui import summary
+    from runners.run_folder import RunFolder
+
+    rows: list[dict[str, Any]] = []
+    for run in folder.read().runs:
+        path = RunFolder(folder.path / run.run)
+        row = summary.row(path, now=time.time()) if path.path.is_dir() else summary.unreadable(path)
+        rows.append({"run": run.run, "values": run.values} | msgspec.to_builtins(row))
+    _print_values(rows, as_json=as_json)
+    return Counter(row["status"] for row in rows)
+
+
+def _print_values(rows: list[dict[str, Any]], *, as_json: bool) -> None:
+    from eos_tui.charts import format_number
+
+    if as_json:
+        print_json(rows)
+        return
+    keys = [key for key in ("status", "step", "loss", "sharpness", "ratio", "noise_kernel") if any(key in row for row in rows)]
+    titles = {"ratio": "of its threshold", "noise_kernel": "K"}
+
+    def cell(value: Any) -> str:
+        return (
+            "-" if value is None else value if isinstance(value, str) else f"{value:,}" if isinstance(value, int) else format_number(value)
+        )
+
+    print_table(("run", *(titles.get(key, key) for key in keys)), [(row["run"], *(cell(row[key]) for key in keys)) for row in rows])
+    sys.stdout.flush()
