@@ -9,6 +9,7 @@ for readers with protanopia and deuteranopia as well; the tests compute it.
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import lru_cache
 
 from rich.terminal_theme import TerminalTheme
 from textual.color import Color
@@ -90,11 +91,17 @@ def contrast(one: Color, other: Color) -> float:
 
 def named(theme: Theme) -> TerminalTheme:
     """What the names red, green, yellow, blue, magenta and cyan mean in a theme that is not made of them."""
-    background = Color.parse(theme.background or ("#121212" if theme.dark else "#EFEFEF"))
-    own = DARK if theme.dark else LIGHT
+    return _named(theme.background or ("#121212" if theme.dark else "#EFEFEF"), theme.foreground, is_dark=theme.dark)
+
+
+@lru_cache(maxsize=16)
+def _named(ground: str, text: str | None, *, is_dark: bool) -> TerminalTheme:
+    """Kept, as Textual asks for it with every strip that it draws."""
+    background = Color.parse(ground)
+    own = DARK if is_dark else LIGHT
     colors = ("#D55E00", own["series-2"], "#E69F00", own["series-1"], "#CC79A7", own["series-1"])
     rgb = [readable(Color.parse(color), background).rgb for color in colors]
-    foreground = Color.parse(theme.foreground) if theme.foreground else background.inverse
+    foreground = Color.parse(text) if text else background.inverse
     gray = foreground.blend(background, 0.5).rgb
     return TerminalTheme(background.rgb, foreground.rgb, [background.rgb, *rgb, foreground.rgb], [gray, *rgb, foreground.rgb])
 

@@ -1,3 +1,4 @@
+import gc
 import os
 import signal
 import tempfile
@@ -44,3 +45,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def no_settings_of_the_user(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """The settings of whoever runs the tests count for none of them, and are left alone."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.getbasetemp() / f"settings-{uuid.uuid4().hex}"))
+
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector what stands for good by now: going through it took a fifth of the suite's time."""
+    gc.collect()
+    gc.freeze()
