@@ -91,6 +91,25 @@ class Git(Struct, frozen=True, kw_only=True):
     dirty: bool
 
 
+class ParameterDescription(Struct, frozen=True, kw_only=True):
+    """One array of a net's parameters."""
+
+    name: str
+    """Of the modules that it lies in and its own, with dots between."""
+    shape: tuple[int, ...]
+    role: str
+    fan_in: int | None
+    """Inputs that a unit adds up; null for what is no matrix."""
+    init_std: float
+    """Root mean square of its first values."""
+    multiplier: float
+    """What the forward pass multiplies it by."""
+    lr: float
+    """Its learning rate over that of the step."""
+    eps: float
+    """Its epsilon over `optimizer.eps`."""
+
+
 class Header(Record, frozen=True, kw_only=True, tag="header"):
     """First line: what runs, where, with what."""
 
@@ -125,6 +144,8 @@ class Header(Record, frozen=True, kw_only=True, tag="header"):
     loss_convention: str | UnsetType = UNSET
     threshold_formula: str | None = None
     """The edge that the sharpness is held against, as a formula; null when none is known for the optimizer."""
+    parameters: tuple[ParameterDescription, ...] | UnsetType = UNSET
+    """What is trained, and what the parametrization makes of it."""
 
 
 class StepRecord(Record, frozen=True, kw_only=True, tag="step"):

@@ -28,7 +28,7 @@ from runners.data import Dataset
 from runners.experiments import Descent
 from runners.models import Model
 from runners.objectives import Evaluation, Objective
-from runners.optimizers import Optimizer
+from runners.optimizers import Factors, Optimizer
 from runners.panels import train_panels
 from runners.programs import Program
 from runners.records import SCHEMA, AnyRecord, EventRecord, Header, MetricsRecord, NtkRecord, Panel, SharpnessRecord, StepRecord
@@ -184,7 +184,8 @@ class DescentRunner:
         self._data = data
         self._model = model
         self._objective = objectives.build(spec.objective, self._data)
-        self._optimizer = optimizers.build(spec.optimizer, self._model.params)
+        self._optimizer = optimizers.build(spec.optimizer, self._model.params, _factors(self._model))
+        self._described = self._model.described()
         params = self._model.params
         followed = jnp.zeros((2, self._model.num_params), run.precision) if spec.measure.follows else None
         lr = jnp.asarray(spec.optimizer.lr.initial, run.precision) if isinstance(spec.optimizer.lr, EdgeRate) else None
@@ -239,6 +240,7 @@ class DescentRunner:
             data=described,
             loss_convention=self._objective.convention,
             threshold_formula=formula,
+            parameters=self._described or UNSET,
         )
 
     def measure(self, clock: Clock) -> Iterator[AnyRecord]:
@@ -458,6 +460,7 @@ class TrainRunner(DescentRunner):
         spec_file.check_sizes(spec, loaded.description.num_train)
         model = models.build(
             spec.model,
+            optimizer=spec.optimizer,
             input_shape=loaded.description.input_shape,
             num_outputs=loaded.description.num_outputs,
             seed=_seed(run.init_seed, run.seed),
@@ -475,6 +478,12 @@ def _standing(record: AnyRecord) -> dict[str, float]:
             return {"noise_kernel": ratio}
         case _:
             return {}
+
+
+def _factors(model: Model) -> Factors | None:
+    """Of the learning rates, where they differ by parameter."""
+    is_one = all(leaf.lr == leaf.eps == 1.0 for leaf in model.leaves.values())
+    return None if is_one else Factors(model.factors("lr"), model.factors("eps"))
 
 
 def _seed(own: int | None, common: int) -> int:
