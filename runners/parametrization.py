@@ -17,7 +17,7 @@ Adam's by m and Adam's epsilon multiplied by m.
 import fnmatch
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from runners.errors import SpecError
 from runners.spec import Adam, EmaMomentum, HeavyBall, Nesterov, Optimizer, Parametrized, RmsProp, Role, Sgd, SignDescent

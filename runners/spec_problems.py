@@ -323,7 +323,7 @@ def _parametrization(spec: Train) -> Iterator[Problem]:
     if isinstance(model, CustomModel) and form != "sp" and not isinstance(model.arguments.get(model.width_argument), int):
         yield Problem(
             (("model", "width_argument"), path),
-            f'model.parametrization = "{form}": it has to know what the width is; model.width_argument = "{model.width_argument}" is expected to name a '
+            f'model.parametrization = "{form}": it has to know the width; model.width_argument = "{model.width_argument}" has to name a '
             "whole number in model.arguments.",
         )
 

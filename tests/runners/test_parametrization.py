@@ -251,7 +251,7 @@ def test_a_role_may_be_said_and_one_of_no_parameter_is_refused():
         (["model.name=residual-mlp", "model.depth_exponent=0.5"], 'a part of parametrization = "mup"'),
         (["model.name=residual-mlp", "model.parametrization=mup", "model.depth_exponent=0.2"], "expected 0, or 1/2 to 1"),
         (["model.gamma=2"], "has no such factor"),
-        (["model.name=a.b:C", "model.parametrization=mup"], "what the width is"),
+        (["model.name=a.b:C", "model.parametrization=mup"], "it has to know the width"),
     ],
 )
 def test_what_does_not_go_together_is_said(overrides, words):
