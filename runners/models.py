@@ -49,6 +49,8 @@ class Model:
     params: PyTree[Float[Array, "..."]]
     """At initialisation: a nested dict."""
     num_params: int
+    layers: Callable[[Any, Array], dict[str, Array]] | None = None
+    """(params, x) -> what each module gives out, by name, its own outputs apart; None where there are no modules."""
     leaves: Mapping[Path, Leaf] = field(default_factory=dict)
     """What the parametrization makes of each parameter; empty where parameters are those of a function of the user's."""
 
@@ -122,8 +124,12 @@ def build(
     def apply(params: PyTree[Float[Array, "..."]], x: Array) -> Any:
         return nnx.merge(graph, _scaled(params | frozen, multipliers), rest)(x)
 
+    def layers(params: PyTree[Float[Array, "..."]], x: Array) -> dict[str, Array]:
+        return _layer_outputs(nnx.merge(graph, _scaled(params | frozen, multipliers), rest), x)
+
     _check_outputs(name, apply, params, x=jax.ShapeDtypeStruct((2, *input_shape), dtype), num_outputs=num_outputs)
-    return Model(apply=apply, params=params, num_params=sum(leaf.size for leaf in jax.tree.leaves(params)), leaves=leaves)
+    num_params = sum(leaf.size for leaf in jax.tree.leaves(params))
+    return Model(apply=apply, params=params, num_params=num_params, layers=layers, leaves=leaves)
 
 
 def _built_in(
@@ -371,6 +377,17 @@ def _cast(name: str, params: Any, dtype: Precision) -> Any:
     if not leaves or not all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves):
         raise SpecError(f"{name} has {'parameters that are not real numbers' if leaves else 'no parameters'}: there is nothing to train.")
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), params)
+
+
+def _layer_outputs(module: nnx.Module, x: Array) -> dict[str, Array]:
+    """What the modules in a module give out, in the order of their names; of one that is called more often the first."""
+    _, found = nnx.capture(module, nnx.Intermediate, method_outputs=nnx.Intermediate)(x)
+    outputs = {path: leaf.get_value()[0] for path, leaf in nnx.to_flat_state(found)}
+    return {
+        ".".join(map(str, path[:-1])): value
+        for path, value in outputs.items()
+        if len(path) > 1 and path[-1] == "__call__" and isinstance(value, jax.Array) and len(value) == len(x)
+    }
 
 
 def _refuse_state(name: str, rest: nnx.State[Any, Any]) -> None:

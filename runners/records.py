@@ -225,6 +225,17 @@ class LayersRecord(Record, frozen=True, kw_only=True, tag="layers"):
     seconds: float
 
 
+class ActivationsRecord(Record, frozen=True, kw_only=True, tag="activations"):
+    """What each layer gives out, on the first measured examples."""
+
+    sizes: dict[str, Number]
+    """Root mean square over examples and units."""
+    changes: dict[str, Number]
+    """Root mean square of the difference to what it gave out at the first parameters."""
+    num_examples: int
+    seconds: float
+
+
 class GradientRecord(Record, frozen=True, kw_only=True, tag="gradient"):
     """What the gradient g of the training loss says of curvature, on the measured examples."""
 
@@ -525,6 +536,7 @@ AnyMeasurement: TypeAlias = (
     SharpnessRecord
     | GaussNewtonRecord
     | LayersRecord
+    | ActivationsRecord
     | GradientRecord
     | HessianTraceRecord
     | DensityRecord
@@ -542,6 +554,7 @@ SERIES_KINDS = (
     "sharpness",
     "gauss_newton",
     "layers",
+    "activations",
     "gradient",
     "hessian_trace",
     "density",

@@ -486,6 +486,8 @@ class Measure(Table, frozen=True):
     """Top Gauss-Newton eigenvalues, and how much of the sharpness they leave to the residual part."""
     layers_every: CountOrNever = 0
     """Sharpness of each layer alone."""
+    activations_every: CountOrNever = 0
+    """Size of what each layer gives out, and its change since the start."""
     gradient_every: CountOrNever = 0
     """Sharpness along the gradient, its alignment with the top eigenvectors, and the critical sharpness; at these steps
     the sharpness is measured as well."""

@@ -125,7 +125,15 @@ SYNONYMS = {
     "multistep": "piecewise",
 }
 """Other words for keys and kinds; only those count that name something possible where they stand."""
-NOT_OF_FUNCTIONS = ("ntk_every", "gauss_newton_every", "layers_every", "batch_sharpness_every", "mean_square_every", "evaluate_every")
+NOT_OF_FUNCTIONS = (
+    "ntk_every",
+    "gauss_newton_every",
+    "layers_every",
+    "activations_every",
+    "batch_sharpness_every",
+    "mean_square_every",
+    "evaluate_every",
+)
 """What of `[measure]` takes more than a loss and its parameters."""
 SHOWN_CHARACTERS = 60
 """Longer values are cut in messages."""

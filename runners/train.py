@@ -309,8 +309,15 @@ class DescentRunner:
             per_output=self._curvature.is_per_output,
             has_test=self._data.description.num_test > 0,
             layers=list(self._model.params),
+            modules=self._modules(),
             num_params=self._model.num_params,
         )
+
+    def _modules(self) -> list[str]:
+        """What has outputs of its own in the model, where that is looked at."""
+        if self._model.layers is None or not self._spec.measure.activations_every:
+            return []
+        return list(jax.eval_shape(self._model.layers, self._state.params, self._x[:2]))
 
     def _lr(self) -> float:
         """Learning rate of the update at the present step."""
