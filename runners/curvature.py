@@ -122,7 +122,7 @@ class Curvature:
             self._ntk = self._ntk_meters(model.params)
             if fresh:
                 self._ntk.begin(model.params, self.state["ntk"], self._random(0, "ntk"))
-        self._gauges = gauges.asked(Setting(spec, self._problem, model.params, self._x, self._y, self._num_train))
+        self._gauges = gauges.asked(Setting(spec, self._problem, model.params, self._x, self._y, self._num_train, model.layers))
         for gauge in self._gauges:
             self.programs += gauge.programs
             self.state[gauge.name] = gauge.start

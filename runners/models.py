@@ -6,8 +6,8 @@ to be constant: curvature is that of a deterministic function of the parameters,
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal, assert_never
 
 import jax
@@ -15,9 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, PyTree
+from msgspec.structs import replace
 
-from runners import imports, spec
+from runners import imports, parametrization, spec
 from runners.errors import SpecError
+from runners.parametrization import Leaf, Path, Scale
+from runners.records import ParameterDescription
 
 Precision = Literal["float32", "float64"]
 STREAM = 2
@@ -46,13 +49,51 @@ class Model:
     params: PyTree[Float[Array, "..."]]
     """At initialisation: a nested dict."""
     num_params: int
+    layers: Callable[[Any, Array], dict[str, Array]] | None = None
+    """(params, x) -> what each module gives out, by name, its own outputs apart; None where there are no modules."""
+    leaves: Mapping[Path, Leaf] = field(default_factory=dict)
+    """What the parametrization makes of each parameter; empty where parameters are those of a function of the user's."""
+
+    def described(self) -> tuple[ParameterDescription, ...]:
+        """A row for each array of parameters."""
+        return tuple(
+            ParameterDescription(
+                name=".".join(path),
+                shape=values.shape,
+                role=leaf.role,
+                fan_in=leaf.fan_in,
+                init_std=float(np.sqrt(np.mean(np.square(np.asarray(values, dtype=np.float64))))),
+                multiplier=leaf.multiplier,
+                lr=leaf.lr,
+                eps=leaf.eps,
+            )
+            for path, values in self._arrays()
+            if (leaf := self.leaves.get(path))
+        )
+
+    def _arrays(self) -> Iterator[tuple[Path, Array]]:
+        for keys, values in jax.tree.leaves_with_path(self.params):
+            yield _names(keys), values
+
+    def factors(self, name: Literal["lr", "eps"]) -> PyTree[float]:
+        """Of learning rate or epsilon, shaped like the parameters."""
+        return jax.tree.map_with_path(lambda path, _: getattr(self.leaves[_names(path)], name), self.params)
 
 
-def build(model: spec.Model, *, input_shape: tuple[int, ...], num_outputs: int, seed: int, dtype: Precision) -> Model:
+def build(
+    model: spec.Model,
+    *,
+    optimizer: spec.Optimizer | None = None,
+    input_shape: tuple[int, ...],
+    num_outputs: int,
+    seed: int,
+    dtype: Precision,
+) -> Model:
     """The model that the table `model` asks for, initialised.
 
     Args:
         model: The spec's table.
+        optimizer: What is to train it, on which its parametrization depends; plain gradient descent when absent.
         input_shape: Of one example, as the data set has it.
         num_outputs: Numbers that the model returns for an example.
         seed: Of the initial parameters.
@@ -61,32 +102,47 @@ def build(model: spec.Model, *, input_shape: tuple[int, ...], num_outputs: int, 
     Raises:
         SpecError: If the model does not fit the data's shape, or a user's module cannot be used.
     """
-    if isinstance(model, spec.CustomModel):
-        module = _custom(model, input_shape=input_shape, num_outputs=num_outputs, rngs=nnx.Rngs(seed))
-    else:
-        module = nnx.eval_shape(lambda: _built_in(model, input_shape=input_shape, num_outputs=num_outputs, dtype=dtype))
+
+    def made(table: spec.Model) -> nnx.Module:
+        if isinstance(table, spec.CustomModel):
+            return _custom(table, input_shape=input_shape, num_outputs=num_outputs, rngs=nnx.Rngs(seed))
+        return _built_in(table, input_shape=input_shape, num_outputs=num_outputs, dtype=dtype)
+
+    is_custom = isinstance(model, spec.CustomModel)
+    module = made(model) if is_custom else nnx.eval_shape(lambda: made(model))
     graph, *states = nnx.split(module, nnx.Param, ...)
     state, rest = states
     name = type(module).__name__
     _refuse_state(name, rest)
     found = nnx.to_pure_dict(state)
-    params = _cast(name, found, dtype) if isinstance(model, spec.CustomModel) else _drawn(found, model, seed=seed)
+    leaves, gains = _leaves(model, optimizer or spec.Sgd(), found, made)
+    params = _cast(name, found, dtype) if is_custom else _drawn(found, gains, seed=seed)
+    params = _scaled(params, {path: leaf.init for path, leaf in leaves.items()})
+    multipliers = {path: leaf.multiplier for path, leaf in leaves.items()}
     frozen = {layer: params.pop(layer) for layer in _frozen_layers(model)}
 
     def apply(params: PyTree[Float[Array, "..."]], x: Array) -> Any:
-        return nnx.merge(graph, params | frozen, rest)(x)
+        return nnx.merge(graph, _scaled(params | frozen, multipliers), rest)(x)
+
+    def layers(params: PyTree[Float[Array, "..."]], x: Array) -> dict[str, Array]:
+        return _layer_outputs(nnx.merge(graph, _scaled(params | frozen, multipliers), rest), x)
 
     _check_outputs(name, apply, params, x=jax.ShapeDtypeStruct((2, *input_shape), dtype), num_outputs=num_outputs)
-    return Model(apply=apply, params=params, num_params=sum(leaf.size for leaf in jax.tree.leaves(params)))
+    num_params = sum(leaf.size for leaf in jax.tree.leaves(params))
+    return Model(apply=apply, params=params, num_params=num_params, layers=layers, leaves=leaves)
 
 
-def _built_in(model: spec.BuiltInModel, *, input_shape: tuple[int, ...], num_outputs: int, dtype: Precision) -> "Net | ConvNet":
+def _built_in(
+    model: spec.BuiltInModel, *, input_shape: tuple[int, ...], num_outputs: int, dtype: Precision
+) -> "Net | ResidualNet | ConvNet":
     match model:
         case spec.Linear():
             return Net([math.prod(input_shape), num_outputs], activation=None, bias=model.bias, dtype=dtype)
         case spec.Mlp():
             sizes = [math.prod(input_shape), *[model.width] * (model.depth - 1), num_outputs]
             return Net(sizes, activation=ACTIVATIONS[model.activation], bias=model.bias, dtype=dtype)
+        case spec.ResidualMlp():
+            return ResidualNet(model, num_inputs=math.prod(input_shape), num_outputs=num_outputs, dtype=dtype)
         case spec.Cnn() | spec.Vgg11():
             return ConvNet(model, input_shape=input_shape, num_outputs=num_outputs, dtype=dtype)
         case _:
@@ -97,8 +153,75 @@ def _frozen_layers(model: spec.Model) -> tuple[str, ...]:
     return ("output",) if isinstance(model, spec.Vgg11) and not model.train_output else ()
 
 
-def _drawn(shapes: Any, model: spec.BuiltInModel, *, seed: int) -> Any:
-    """Kernels [..., inputs, outputs] ~ N(0, deviation^2) and biases 0.
+def _leaves(
+    model: spec.Model, optimizer: spec.Optimizer, params: Any, made: Callable[[spec.Model], nnx.Module]
+) -> tuple[dict[Path, Leaf], dict[Path, float]]:
+    """What the parametrization makes of each parameter, from how the shapes grow when the net is made twice as wide; and its gain."""
+    shapes = _shapes(params)
+    wider = (
+        shapes
+        if (double := _twice_as_wide(model)) is None
+        else _shapes(nnx.to_pure_dict(nnx.state(nnx.eval_shape(lambda: made(double)), nnx.Param)))
+    )
+    gains = {path: _gain(model, shape, is_hidden=_grows(shape, wider[path])) for path, shape in shapes.items()}
+    return parametrization.leaves(model, optimizer, _scale(model), shapes=shapes, wider=wider, gains=gains), gains
+
+
+def _grows(shape: tuple[int, ...], wider: tuple[int, ...]) -> bool:
+    """Whether inputs and units of a kernel grow with the width."""
+    return shape[:-1] != wider[:-1] and shape[-1] != wider[-1]
+
+
+def _shapes(params: Any) -> dict[Path, tuple[int, ...]]:
+    return {_names(path): leaf.shape for path, leaf in jax.tree.leaves_with_path(params)}
+
+
+def _names(path: Sequence[jax.tree_util.DictKey]) -> Path:
+    return tuple(str(key.key) for key in path)
+
+
+def _scaled(params: Any, factors: Mapping[Path, float]) -> Any:
+    """Each parameter times its factor; as it is where that is 1."""
+    return jax.tree.map_with_path(lambda path, leaf: leaf if (factor := factors[_names(path)]) == 1.0 else factor * leaf, params)
+
+
+def _twice_as_wide(model: spec.Model) -> spec.Model | None:
+    """The same net with twice the width; None where nothing is its width."""
+    match model:
+        case spec.Linear():
+            return None
+        case spec.CustomModel():
+            width = model.arguments.get(model.width_argument)
+            return replace(model, arguments={**model.arguments, model.width_argument: 2 * width}) if isinstance(width, int) else None
+        case _:
+            return replace(model, width=2 * model.width)
+
+
+def _scale(model: spec.Model) -> Scale:
+    match model:
+        case spec.Linear():
+            return Scale(1.0, 0)
+        case spec.CustomModel():
+            width = model.arguments.get(model.width_argument)
+            return Scale(width / model.base_width if isinstance(width, int) else 1.0, model.branches)
+        case _:
+            return Scale(model.width / model.base_width, model.depth if isinstance(model, spec.ResidualMlp) else 0)
+
+
+def _gain(model: spec.Model, shape: tuple[int, ...], *, is_hidden: bool) -> float:
+    """First values of a kernel have the standard deviation gain / sqrt(fan_in)."""
+    match model:
+        case spec.CustomModel():
+            return 1.0
+        case spec.Vgg11():
+            deviation = math.sqrt(2 / (VGG11_KERNEL_SIZE**2 * shape[-1])) if len(shape) == 4 else VGG11_OUTPUT_DEVIATION
+            return deviation * math.sqrt(math.prod(shape[:-1]))
+        case _:
+            return model.init_scale * (model.hidden_scale if is_hidden else 1.0)
+
+
+def _drawn(shapes: Any, gains: Mapping[Path, float], *, seed: int) -> Any:
+    """Kernels [..., inputs, outputs] ~ N(0, gain^2 / fan_in) and biases 0.
 
     Drawn by NumPy in float64 and rounded, so that both precisions and every device start at the same point, and no program
     is compiled: jax.random's takes 0.5 s for each shape of kernel (two cores).
@@ -108,17 +231,11 @@ def _drawn(shapes: Any, model: spec.BuiltInModel, *, seed: int) -> Any:
     def draw(path: tuple[jax.tree_util.DictKey, ...], leaf: jax.ShapeDtypeStruct) -> np.ndarray:
         if path[-1].key == "bias":
             return np.zeros(leaf.shape, leaf.dtype)
-        kernel: np.ndarray = (_deviation(model, leaf.shape) * rng.standard_normal(leaf.shape)).astype(leaf.dtype)
+        deviation = gains[_names(path)] / math.sqrt(math.prod(leaf.shape[:-1]))
+        kernel: np.ndarray = (deviation * rng.standard_normal(leaf.shape)).astype(leaf.dtype)
         return kernel
 
     return jax.device_put(jax.tree.map_with_path(draw, shapes))
-
-
-def _deviation(model: spec.BuiltInModel, shape: tuple[int, ...]) -> float:
-    """Standard deviation of the first kernel of a layer, of shape [inputs, outputs] or [rows, columns, channels, filters]."""
-    if not isinstance(model, spec.Vgg11):
-        return model.init_scale / math.sqrt(math.prod(shape[:-1]))
-    return math.sqrt(2 / (VGG11_KERNEL_SIZE**2 * shape[-1])) if len(shape) == 4 else VGG11_OUTPUT_DEVIATION
 
 
 class Net(nnx.Module):
@@ -140,6 +257,30 @@ class Net(nnx.Module):
             if self.activation is not None and index < self.depth - 1:
                 x = self.activation(x)
         return x
+
+
+class ResidualNet(nnx.Module):
+    """A linear layer, branches that each add a linear layer of the activation, and a linear layer of the activation."""
+
+    def __init__(self, model: spec.ResidualMlp, *, num_inputs: int, num_outputs: int, dtype: Precision) -> None:
+        rngs = nnx.Rngs(0)
+
+        def linear(inputs: int, outputs: int) -> nnx.Linear:
+            return nnx.Linear(inputs, outputs, use_bias=model.bias, param_dtype=dtype, rngs=rngs)
+
+        self.input = linear(num_inputs, model.width)
+        self.depth = model.depth
+        for index in range(model.depth):
+            setattr(self, f"branch_{index}", linear(model.width, model.width))
+        self.output = linear(model.width, num_outputs)
+        self.activation = ACTIVATIONS[model.activation]
+
+    def __call__(self, x: Float[Array, "examples *input"]) -> Float[Array, "examples outputs"]:
+        """Outputs of each example."""
+        hidden = self.input(x.reshape(len(x), -1))
+        for index in range(self.depth):
+            hidden = hidden + getattr(self, f"branch_{index}")(self.activation(hidden))
+        return jnp.asarray(self.output(self.activation(hidden)))
 
 
 class ConvNet(nnx.Module):
@@ -236,6 +377,17 @@ def _cast(name: str, params: Any, dtype: Precision) -> Any:
     if not leaves or not all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves):
         raise SpecError(f"{name} has {'parameters that are not real numbers' if leaves else 'no parameters'}: there is nothing to train.")
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), params)
+
+
+def _layer_outputs(module: nnx.Module, x: Array) -> dict[str, Array]:
+    """What the modules in a module give out, in the order of their names; of one that is called more often the first."""
+    _, found = nnx.capture(module, nnx.Intermediate, method_outputs=nnx.Intermediate)(x)
+    outputs = {path: leaf.get_value()[0] for path, leaf in nnx.to_flat_state(found)}
+    return {
+        ".".join(map(str, path[:-1])): value
+        for path, value in outputs.items()
+        if len(path) > 1 and path[-1] == "__call__" and isinstance(value, jax.Array) and len(value) == len(x)
+    }
 
 
 def _refuse_state(name: str, rest: nnx.State[Any, Any]) -> None:

@@ -7,7 +7,7 @@ a restored state goes on as if never interrupted.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -53,12 +53,22 @@ class Optimizer:
     noise. None without noise."""
 
 
-def build(table: spec.Optimizer, params: PyTree[Any] = None) -> Optimizer:
+class Factors(NamedTuple):
+    """By parameter, shaped like the parameters."""
+
+    lr: PyTree[float]
+    """Its learning rate over the optimizer's."""
+    eps: PyTree[float]
+    """Its epsilon over the optimizer's."""
+
+
+def build(table: spec.Optimizer, params: PyTree[Any] = None, factors: Factors | None = None) -> Optimizer:
     """The optimizer that a spec's table describes; its update rule is the one in the table's docstring.
 
     Args:
         table: The spec's table.
         params: What is to be trained, of which only the shapes count; a user's chain is tried on them.
+        factors: Of an adaptive optimizer's learning rates; one for all when absent.
 
     Raises:
         SpecError: If a user's chain cannot be used.
@@ -67,9 +77,9 @@ def build(table: spec.Optimizer, params: PyTree[Any] = None) -> Optimizer:
     if isinstance(table, spec.CustomOptimizer):
         return _custom(table, lr, params)
     return Optimizer(
-        transformation=_transformation(table, lr),
+        transformation=_transformation(table, lr, factors),
         lr=lr,
-        preconditioner=partial(_preconditioner, table),
+        preconditioner=partial(_preconditioner, table, factors),
         uses_preconditioner=isinstance(table, spec.Adam | spec.RmsProp),
         velocity=partial(_velocity, table),
         perturb=partial(_ascended, rho=table.rho) if isinstance(table, spec.Sam) else None,
@@ -106,7 +116,9 @@ def _schedule(lr: spec.LearningRate) -> optax.Schedule:
             return optax.constant_schedule(lr)
 
 
-def _transformation(table: spec.BuiltInOptimizer, lr: optax.Schedule) -> optax.GradientTransformation:
+def _transformation(table: spec.BuiltInOptimizer, lr: optax.Schedule, factors: Factors | None) -> optax.GradientTransformation:
+    if factors is not None:
+        return _factored(table, lr, factors)
     match table:
         case spec.Sgd() | spec.Sam():
             return optax.sgd(lr)
@@ -128,6 +140,32 @@ def _transformation(table: spec.BuiltInOptimizer, lr: optax.Schedule) -> optax.G
             return optax.sign_sgd(lr)
         case spec.Muon():
             return optax.contrib.muon(lr, beta=table.momentum)
+
+
+def _factored(table: spec.BuiltInOptimizer, lr: optax.Schedule, factors: Factors) -> optax.GradientTransformation:
+    """An adaptive optimizer whose learning rate and epsilon differ by parameter: what `optax.multi_transform` makes of one for each pair.
+
+    The gradient over a factor of epsilon has that epsilon: s m / (sqrt(s^2 nu) + eps) = m / (sqrt(nu) + eps / s). Decoupled decay is by
+    lr for all: the share of a parameter that a step takes off does not depend on the width.
+    """
+    match table:
+        case spec.AdamW():
+            core = [optax.scale_by_adam(table.beta1, table.beta2, table.eps)]
+            decay = [optax.add_decayed_weights(table.decoupled_decay)]
+        case spec.Adam():
+            core, decay = [optax.scale_by_adam(table.beta1, table.beta2, table.eps)], []
+        case spec.RmsProp():
+            core, decay = [optax.scale_by_rms(table.decay, table.eps, eps_in_sqrt=False)], []
+        case spec.SignDescent():
+            core, decay = [optax.scale_by_sign()], []
+        case _:
+            raise AssertionError(f"{table} has one learning rate.")
+    before = _scale_by(jax.tree.map(lambda eps: 1.0 / eps, factors.eps))
+    return optax.chain(before, *core, _scale_by(factors.lr), *decay, optax.scale_by_learning_rate(lr))
+
+
+def _scale_by(factors: PyTree[float]) -> optax.GradientTransformation:
+    return optax.stateless(lambda updates, _: jax.tree.map(lambda factor, update: factor * update, factors, updates))
 
 
 def _ascended(params: PyTree[Array], gradient: PyTree[Array], *, rho: float) -> PyTree[Array]:
@@ -172,12 +210,13 @@ def _velocity(table: spec.BuiltInOptimizer, opt_state: optax.OptState) -> PyTree
             return None
 
 
-def _preconditioner(table: spec.BuiltInOptimizer, opt_state: optax.OptState, step: int) -> PyTree[Array] | None:
+def _preconditioner(table: spec.BuiltInOptimizer, factors: Factors | None, opt_state: optax.OptState, step: int) -> PyTree[Array] | None:
     """P after `step` updates, with second moment nu.
 
     Adam: (1 - beta1^step) (sqrt(nu / (1 - beta2^step)) + eps): both bias corrections belong to P, so that m is the plain
     moving average whose edge `thresholds.adam` gives. Some implementations leave out the first factor, which tends to 1.
-    RMSProp: sqrt(nu) + eps.
+    RMSProp: sqrt(nu) + eps. Where learning rates differ, over their factors, so that lr is that of all; nu is of the gradient over the
+    factor of epsilon.
 
     Source: Cohen et al. (2022), arXiv 2207.14484.
     """
@@ -185,11 +224,12 @@ def _preconditioner(table: spec.BuiltInOptimizer, opt_state: optax.OptState, ste
         return None
     match table:
         case spec.Adam():
-            return _diagonal(tree_get(opt_state, "nu"), step, beta1=table.beta1, beta2=table.beta2, eps=table.eps)
+            found = _diagonal(tree_get(opt_state, "nu"), step, beta1=table.beta1, beta2=table.beta2, eps=table.eps)
         case spec.RmsProp():
-            return _diagonal(tree_get(opt_state, "nu"), step, eps=table.eps)
+            found = _diagonal(tree_get(opt_state, "nu"), step, eps=table.eps)
         case _:
             return None
+    return found if factors is None else jax.tree.map(lambda p, lr, eps: p * (eps / lr), found, factors.lr, factors.eps)
 
 
 def _diagonal(nu: PyTree[Array], step: int, *, beta1: float = 0.0, beta2: float = 0.0, eps: float, eps_root: float = 0.0) -> PyTree[Array]:

@@ -15,7 +15,15 @@ MOST_LINES = 4
 
 
 def train_panels(
-    spec: Descent, *, formula: str | None, preconditioned: bool, per_output: bool, has_test: bool, layers: Sequence[str], num_params: int
+    spec: Descent,
+    *,
+    formula: str | None,
+    preconditioned: bool,
+    per_output: bool,
+    has_test: bool,
+    layers: Sequence[str],
+    modules: Sequence[str] = (),
+    num_params: int,
 ) -> tuple[Panel, ...]:
     """Loss; sharpness against the optimizer's edge; NTK trace against the stochastic threshold; and what else is measured.
 
@@ -26,6 +34,7 @@ def train_panels(
         per_output: Whether K and its threshold are in the per-output convention.
         has_test: Whether there are test examples.
         layers: The names of the model's layers, from its input on.
+        modules: The names of what has outputs of its own in it.
         num_params: Trained numbers of the model.
 
     Returns:
@@ -47,6 +56,8 @@ def train_panels(
         panels.append(_gauss_newton())
     if spec.measure.layers_every:
         panels.append(_layers(layers))
+    if spec.measure.activations_every:
+        panels.append(_activations(modules))
     if spec.measure.gradient_every:
         panels.append(_gradient())
     if spec.measure.hessian_trace_every:
@@ -208,13 +219,27 @@ def _gauss_newton() -> Panel:
     )
 
 
-def _layers(names: Sequence[str]) -> Panel:
+def _first_and_last(names: Sequence[str]) -> Sequence[str]:
     """The first layers and the last, where there are more than a panel can tell apart; the log has all."""
-    shown = names if len(names) <= MOST_LINES else [*names[: MOST_LINES - 1], names[-1]]
+    return names if len(names) <= MOST_LINES else [*names[: MOST_LINES - 1], names[-1]]
+
+
+def _layers(names: Sequence[str]) -> Panel:
+    shown = _first_and_last(names)
     return Panel(
         title="sharpness by layer",
         series=tuple(Curve(record="layers", field=f"values.{name}", label=name) for name in shown),
         error=Curve(record="layers", field=f"errors.{shown[0]}", label="error"),
+    )
+
+
+def _activations(names: Sequence[str]) -> Panel:
+    shown = _first_and_last(names)
+    return Panel(
+        title="change of what layers give out",
+        scale="log",
+        series=tuple(Curve(record="activations", field=f"changes.{name}", label=name) for name in shown),
+        notes=(Curve(record="activations", field=f"sizes.{shown[0]}", label="size"),),
     )
 
 

@@ -91,6 +91,25 @@ class Git(Struct, frozen=True, kw_only=True):
     dirty: bool
 
 
+class ParameterDescription(Struct, frozen=True, kw_only=True):
+    """One array of a net's parameters."""
+
+    name: str
+    """Of the modules that it lies in and its own, with dots between."""
+    shape: tuple[int, ...]
+    role: str
+    fan_in: int | None
+    """Inputs that a unit adds up; null for what is no matrix."""
+    init_std: float
+    """Root mean square of its first values."""
+    multiplier: float
+    """What the forward pass multiplies it by."""
+    lr: float
+    """Its learning rate over that of the step."""
+    eps: float
+    """Its epsilon over `optimizer.eps`."""
+
+
 class Header(Record, frozen=True, kw_only=True, tag="header"):
     """First line: what runs, where, with what."""
 
@@ -125,6 +144,8 @@ class Header(Record, frozen=True, kw_only=True, tag="header"):
     loss_convention: str | UnsetType = UNSET
     threshold_formula: str | None = None
     """The edge that the sharpness is held against, as a formula; null when none is known for the optimizer."""
+    parameters: tuple[ParameterDescription, ...] | UnsetType = UNSET
+    """What is trained, and what the parametrization makes of it."""
 
 
 class StepRecord(Record, frozen=True, kw_only=True, tag="step"):
@@ -201,6 +222,17 @@ class LayersRecord(Record, frozen=True, kw_only=True, tag="layers"):
     """Of all groups."""
     num_examples: int
     method: str
+    seconds: float
+
+
+class ActivationsRecord(Record, frozen=True, kw_only=True, tag="activations"):
+    """What each layer gives out, on the first measured examples."""
+
+    sizes: dict[str, Number]
+    """Root mean square over examples and units."""
+    changes: dict[str, Number]
+    """Root mean square of the difference to what it gave out at the first parameters."""
+    num_examples: int
     seconds: float
 
 
@@ -504,6 +536,7 @@ AnyMeasurement: TypeAlias = (
     SharpnessRecord
     | GaussNewtonRecord
     | LayersRecord
+    | ActivationsRecord
     | GradientRecord
     | HessianTraceRecord
     | DensityRecord
@@ -521,6 +554,7 @@ SERIES_KINDS = (
     "sharpness",
     "gauss_newton",
     "layers",
+    "activations",
     "gradient",
     "hessian_trace",
     "density",

@@ -127,12 +127,34 @@ Data: TypeAlias = Digits | Cifar10 | Mnist | FashionMnist | Npz | Csv | Chebyshe
 # --- [model] --------------------------------------------------------------------------------------------------------
 
 
-class ModelTable(Named, frozen=True):
-    """Keys that every built-in model has."""
+Role: TypeAlias = Literal["input", "hidden", "branch", "inner", "output", "vector", "constant"]
+"""What grows with the width: of a matrix its units (input), its inputs and units (hidden), its inputs (output); the length of a bias
+or of a norm's scale (vector); nothing (constant). Of a residual branch its end (branch) and what lies before that (inner)."""
 
-    parametrization: Literal["sp"] = "sp"
-    """sp: kernels ~ N(0, init_scale^2 / fan_in), biases 0, one learning rate."""
+
+class Parametrized(Named, frozen=True):
+    """Keys that say how a net's first values and learning rates depend on its width and depth."""
+
+    parametrization: Literal["sp", "ntp", "mup"] = "sp"
+    """sp: one learning rate for values as they are drawn; ntp: kernels are 1/sqrt(fan_in) times values of size 1, which are trained;
+    mup: the same with an output that starts at 0 as the width grows, and learning rates with which all layers move alike at any width."""
+    base_width: PositiveInt = 1
+    """mup: the width at which it is ntp, or with Adam sp: the unit of the learning rate."""
+    gamma: PositiveFloat = 1.0
+    """ntp and mup: what the output is divided by at the base width; smaller is lazier."""
+    depth_exponent: Annotated[float, Meta(ge=0, le=1)] = 0.0
+    """mup: alpha of the factor L^-alpha of L residual branches, with the learning rates that belong to it: 0 for none, 1/2 to 1."""
+    roles: dict[str, Role] = field(default_factory=dict)
+    """By parameter name, in which * stands for anything, its role where its shape does not tell."""
+
+
+class ModelTable(Parametrized, frozen=True):
+    """Keys that built-in models have."""
+
     init_scale: PositiveFloat = 1.0
+    """Kernels ~ N(0, init_scale^2 / fan_in), biases 0."""
+    hidden_scale: PositiveFloat = 1.0
+    """Further factor of the kernels from hidden units to hidden units: sqrt(2) keeps the size of what relu leaves."""
 
 
 class Linear(ModelTable, tag="linear", frozen=True):
@@ -152,6 +174,17 @@ class Mlp(ModelTable, tag="mlp", frozen=True):
     bias: bool = True
 
 
+class ResidualMlp(ModelTable, tag="residual-mlp", frozen=True):
+    """h = W x, then h += L^-alpha W phi(h) for L branches, then the outputs W phi(h). Source: Noci et al. (2024), arXiv 2402.17457."""
+
+    width: PositiveInt = 128
+    """Units of h."""
+    depth: PositiveInt = 4
+    """L, the number of branches."""
+    activation: Activation = "relu"
+    bias: bool = False
+
+
 class Cnn(ModelTable, tag="cnn", frozen=True):
     """Convolution, activation and 2x2 pooling, `depth` times, then a linear layer."""
 
@@ -165,7 +198,7 @@ class Cnn(ModelTable, tag="cnn", frozen=True):
     bias: bool = True
 
 
-class Vgg11(Named, tag="vgg11", frozen=True):
+class Vgg11(Parametrized, tag="vgg11", frozen=True):
     """VGG's configuration A with one linear layer: eight 3x3 convolutions in five stages, with 2x2 pooling behind each.
 
     Takes images with sides in multiples of 32. Kernels of convolutions ~ N(0, 2 / (9 filters)), of the linear layer ~ N(0, 0.01^2),
@@ -181,15 +214,19 @@ class Vgg11(Named, tag="vgg11", frozen=True):
     """false: the linear layer stays as it starts, and is no parameter of what is trained and measured."""
 
 
-class CustomModel(Named, tag="custom", kw_only=True, frozen=True):
+class CustomModel(Parametrized, tag="custom", kw_only=True, frozen=True):
     """A user's flax nnx module; written `name = "package.module:Class"`."""
 
     target: ImportPath
     """Called as Class(input_shape=..., num_outputs=..., rngs=..., **arguments); maps [examples, *input_shape] to [examples, outputs]."""
     arguments: dict[str, Any] = field(default_factory=dict)
+    width_argument: str = "width"
+    """Name of the argument that is the width; for ntp and mup."""
+    branches: CountOrNever = 0
+    """Residual branches; for depth_exponent. Modules whose name begins with `branch` are taken for them."""
 
 
-BuiltInModel: TypeAlias = Linear | Mlp | Cnn | Vgg11
+BuiltInModel: TypeAlias = Linear | Mlp | ResidualMlp | Cnn | Vgg11
 Model: TypeAlias = BuiltInModel | CustomModel
 
 # --- [objective] ----------------------------------------------------------------------------------------------------
@@ -449,6 +486,8 @@ class Measure(Table, frozen=True):
     """Top Gauss-Newton eigenvalues, and how much of the sharpness they leave to the residual part."""
     layers_every: CountOrNever = 0
     """Sharpness of each layer alone."""
+    activations_every: CountOrNever = 0
+    """Size of what each layer gives out, and its change since the start."""
     gradient_every: CountOrNever = 0
     """Sharpness along the gradient, its alignment with the top eigenvectors, and the critical sharpness; at these steps
     the sharpness is measured as well."""

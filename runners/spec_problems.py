@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from msgspec import ValidationError, inspect
 
-from runners import schema
+from runners import parametrization, schema
 from runners.experiments import (
     CentralFlow,
     Descent,
@@ -39,6 +39,7 @@ from runners.spec import (
     Cosine,
     CrossEntropy,
     Csv,
+    CustomModel,
     CustomOptimizer,
     Data,
     Digits,
@@ -54,6 +55,7 @@ from runners.spec import (
     NormalizedGd,
     Optimizer,
     Piecewise,
+    ResidualMlp,
     RmsProp,
     Sgd,
     SignDescent,
@@ -123,7 +125,15 @@ SYNONYMS = {
     "multistep": "piecewise",
 }
 """Other words for keys and kinds; only those count that name something possible where they stand."""
-NOT_OF_FUNCTIONS = ("ntk_every", "gauss_newton_every", "layers_every", "batch_sharpness_every", "mean_square_every", "evaluate_every")
+NOT_OF_FUNCTIONS = (
+    "ntk_every",
+    "gauss_newton_every",
+    "layers_every",
+    "activations_every",
+    "batch_sharpness_every",
+    "mean_square_every",
+    "evaluate_every",
+)
 """What of `[measure]` takes more than a loss and its parameters."""
 SHOWN_CHARACTERS = 60
 """Longer values are cut in messages."""
@@ -275,6 +285,7 @@ def of_spec(spec: Spec) -> Iterator[Problem]:
     if isinstance(spec, Train):
         yield from _sizes(spec)
         yield from _data_and_others(spec)
+        yield from _parametrization(spec)
     if isinstance(spec, Function):
         yield from _function(spec)
     if isinstance(spec, Train | Function):
@@ -294,6 +305,35 @@ def of_spec(spec: Spec) -> Iterator[Problem]:
         yield from _quadratic_model(spec)
     if isinstance(spec, Flow):
         yield from _flow(spec)
+
+
+def _parametrization(spec: Train) -> Iterator[Problem]:
+    """Parametrizations that are not known for the optimizer, or of which the model lacks what they are about."""
+    model, optimizer = spec.model, spec.optimizer
+    form, path, alpha = model.parametrization, ("model", "parametrization"), model.depth_exponent
+    if form == "mup" and not isinstance(optimizer, parametrization.DESCENDING + parametrization.ADAPTIVE):
+        known = "sgd, heavy_ball, nesterov, ema_momentum, adam, adamw, rmsprop and sign_descent"
+        yield Problem(
+            (path, ("optimizer", "name")),
+            f'model.parametrization = "mup" with optimizer.name = "{_called(optimizer)}": its learning rates are known for {known}.',
+        )
+    if isinstance(spec, Flow) and form == "mup" and isinstance(optimizer, parametrization.ADAPTIVE):
+        yield Problem((path,), 'model.parametrization = "mup": its learning rates differ by layer here, and a flow has one. Use "sp".')
+    if alpha and form != "mup":
+        yield Problem((("model", "depth_exponent"), path), f'model.depth_exponent = {alpha:g}: it is a part of parametrization = "mup".')
+    if 0 < alpha < 0.5:
+        yield Problem((("model", "depth_exponent"),), f"model.depth_exponent = {alpha:g}: expected 0, or 1/2 to 1.")
+    if alpha and not (isinstance(model, ResidualMlp) or (isinstance(model, CustomModel) and model.branches)):
+        remedy = "Set model.branches." if isinstance(model, CustomModel) else 'Use "residual-mlp".'
+        yield Problem((("model", "depth_exponent"),), f"model.depth_exponent = {alpha:g}: the model has no residual branches. {remedy}")
+    if form == "sp" and model.gamma != 1:
+        yield Problem((("model", "gamma"), path), f'model.gamma = {model.gamma:g}: parametrization = "sp" has no such factor.')
+    if isinstance(model, CustomModel) and form != "sp" and not isinstance(model.arguments.get(model.width_argument), int):
+        yield Problem(
+            (("model", "width_argument"), path),
+            f'model.parametrization = "{form}": it has to know the width; model.width_argument = "{model.width_argument}" has to name a '
+            "whole number in model.arguments.",
+        )
 
 
 def _flow(spec: Flow) -> Iterator[Problem]:

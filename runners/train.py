@@ -28,7 +28,7 @@ from runners.data import Dataset
 from runners.experiments import Descent
 from runners.models import Model
 from runners.objectives import Evaluation, Objective
-from runners.optimizers import Optimizer
+from runners.optimizers import Factors, Optimizer
 from runners.panels import train_panels
 from runners.programs import Program
 from runners.records import SCHEMA, AnyRecord, EventRecord, Header, MetricsRecord, NtkRecord, Panel, SharpnessRecord, StepRecord
@@ -184,7 +184,8 @@ class DescentRunner:
         self._data = data
         self._model = model
         self._objective = objectives.build(spec.objective, self._data)
-        self._optimizer = optimizers.build(spec.optimizer, self._model.params)
+        self._optimizer = optimizers.build(spec.optimizer, self._model.params, _factors(self._model))
+        self._described = self._model.described()
         params = self._model.params
         followed = jnp.zeros((2, self._model.num_params), run.precision) if spec.measure.follows else None
         lr = jnp.asarray(spec.optimizer.lr.initial, run.precision) if isinstance(spec.optimizer.lr, EdgeRate) else None
@@ -240,6 +241,7 @@ class DescentRunner:
             data=described,
             loss_convention=self._objective.convention,
             threshold_formula=formula,
+            parameters=self._described or UNSET,
         )
 
     def measure(self, clock: Clock) -> Iterator[AnyRecord]:
@@ -308,8 +310,15 @@ class DescentRunner:
             per_output=self._curvature.is_per_output,
             has_test=self._data.description.num_test > 0,
             layers=list(self._model.params),
+            modules=self._modules(),
             num_params=self._model.num_params,
         )
+
+    def _modules(self) -> list[str]:
+        """What has outputs of its own in the model, where that is looked at."""
+        if self._model.layers is None or not self._spec.measure.activations_every:
+            return []
+        return list(jax.eval_shape(self._model.layers, self._state.params, self._x[:2]))
 
     def _lr(self) -> float:
         """Learning rate of the update at the present step."""
@@ -463,6 +472,7 @@ class TrainRunner(DescentRunner):
         spec_file.check_sizes(spec, loaded.description.num_train)
         model = models.build(
             spec.model,
+            optimizer=spec.optimizer,
             input_shape=loaded.description.input_shape,
             num_outputs=loaded.description.num_outputs,
             seed=_seed(run.init_seed, run.seed),
@@ -486,6 +496,12 @@ def _jumps(spec: Descent) -> frozenset[int]:
     """The steps at which a learning rate that is constant in pieces becomes another one."""
     rate = spec.optimizer.lr
     return frozenset(step + spec.optimizer.warm_steps for step in rate.boundaries) if isinstance(rate, Piecewise) else frozenset()
+
+
+def _factors(model: Model) -> Factors | None:
+    """Of the learning rates, where they differ by parameter."""
+    is_one = all(leaf.lr == leaf.eps == 1.0 for leaf in model.leaves.values())
+    return None if is_one else Factors(model.factors("lr"), model.factors("eps"))
 
 
 def _seed(own: int | None, common: int) -> int:

@@ -29,12 +29,14 @@ class Setting(NamedTuple):
     spec: Descent
     problem: Problem
     params: PyTree[Array]
-    """Any parameters; only their shapes count."""
+    """The first ones; they are taken away once training has begun."""
     x: Shaped[Array, "examples *input"]
     """Inputs of the measured examples."""
     y: Shaped[Array, "examples *target"]
     num_train: int
     """Examples that batches are drawn from."""
+    layers: Callable[[Any, Array], dict[str, Array]] | None = None
+    """(params, x) -> what each layer gives out; None where there are none."""
 
     @property
     def accuracy(self) -> Accuracy:

@@ -1,5 +1,6 @@
 """All gauges, and those that a spec asks for."""
 
+from runners.gauges.activations import ActivationsGauge
 from runners.gauges.batches import BatchSharpnessGauge, MeanSquareGauge
 from runners.gauges.eigenvalues import GaussNewtonGauge, LayersGauge
 from runners.gauges.gauge import Gauge, Setting
@@ -18,6 +19,7 @@ GAUGES: tuple[type[Gauge], ...] = (
     MeanSquareGauge,
     StablenessGauge,
     LimitingFlowGauge,
+    ActivationsGauge,
 )
 
 

@@ -98,7 +98,7 @@ def test_the_home_folder_is_expanded_and_nothing_else(read, monkeypatch):
         ('[objective]\nname = "a:b"', 'objective.name = "a:b": expected "mse" or "cross_entropy".'),
         (
             '[model]\nname = "my-net:Net"',
-            'model.name = "my-net:Net": expected "linear", "mlp", "cnn", "vgg11" or "package.module:attribute".',
+            'model.name = "my-net:Net": expected "linear", "mlp", "residual-mlp", "cnn", "vgg11" or "package.module:attribute".',
         ),
         ('[model]\nname = "custom"\ntarget = "Net"', 'model.target = "Net": expected text like "package.module:attribute".'),
         (
