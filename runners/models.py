@@ -31,6 +31,7 @@ ACTIVATIONS: dict[spec.Activation, Callable[[Array], Array]] = {
     "gelu": lambda x: jax.nn.gelu(x, approximate=False),
     "elu": jax.nn.elu,
     "softplus": jax.nn.softplus,
+    "identity": lambda x: x,
 }
 """gelu is x Phi(x) with the normal distribution function, not its tanh approximation."""
 VGG11_STAGES = ((1,), (2,), (4, 4), (8, 8), (8, 8))

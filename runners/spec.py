@@ -18,7 +18,7 @@ Seed: TypeAlias = Annotated[int, Meta(ge=0, lt=2**32)]
 ImportPath: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
 """`package.module:attribute`."""
 
-Activation: TypeAlias = Literal["tanh", "relu", "gelu", "elu", "softplus"]
+Activation: TypeAlias = Literal["tanh", "relu", "gelu", "elu", "softplus", "identity"]
 Transform: TypeAlias = Literal["none", "sqrt"]
 Standardization: TypeAlias = bool | Literal["feature", "channel", "global"]
 """true = the data set's own default; else over which axes mean and standard deviation are taken (training examples only)."""
@@ -112,6 +112,8 @@ class Gaussian(DataTable, tag="gaussian", frozen=True):
     covariance: Literal["population", "empirical"] = "population"
     """Which covariance has the spectrum: that of the distribution, or exactly that of the training examples."""
     noise_std: NonNegativeFloat = 0.1
+    teacher_norm: PositiveFloat | None = None
+    """Length of each output's w, exactly; when absent w's entries ~ N(0, 1 / num_features), so that it is about 1."""
 
 
 class CustomData(DataTable, tag="custom", kw_only=True, frozen=True):

@@ -240,3 +240,12 @@ def test_more_examples_than_a_users_function_gives_is_refused(users_module):
 
     with pytest.raises(DataError, match=r"num_train = 10: users_own_data:make has 2 training examples"):
         load(table)
+
+
+def test_the_teacher_of_the_gaussian_data_has_the_length_asked_for():
+    asked = Gaussian(num_train=50, num_features=5, num_outputs=2, noise_std=0.0, teacher_norm=3.0)
+    loaded = load(asked)
+
+    teacher = np.linalg.lstsq(loaded.x, loaded.y, rcond=None)[0]
+
+    np.testing.assert_allclose(np.linalg.norm(teacher, axis=0), 3.0, rtol=1e-12)
