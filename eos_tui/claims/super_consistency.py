@@ -24,7 +24,7 @@ WIDTHS, SEEDS = (64, 256, 1024), (0, 1, 2)
 LINEAR_WIDTHS = (128, 512)
 FEATURES = 20
 """Inputs of the linear nets."""
-DEPTHS = (2, 8, 32)
+DEPTHS: tuple[int, ...] = (2, 8, 32)
 HIDDEN = ("layer_0", "layer_1")
 SWEEPS: Mapping[str, tuple[tuple[str, ...], tuple[int, ...], tuple[float, ...]]] = {
     "mup": (("optimizer.name=sgd",), (32, 128, 512), (1, 2, 4, 8)),
@@ -217,9 +217,9 @@ def _slope(values: Sequence[float]) -> float:
 def sharpness_at_the_start(strength: float) -> float:
     """1/D + sqrt(1/D^2 + strength / D): gamma^2 times the sharpness of a wide linear net as it starts.
 
-    The net is f = x E V / (gamma sqrt(N D)) with V and E ~ N(0, 1). Of the loss (f - y)^2 / 2 on inputs with the identity as covariance and a target of length 1; strength = gamma^2 / N is what the
-    features move with: 1 under muP, 0 under NTP. Derived: at f = 0 the Hessian is G + R, G of rank D with eigenvalues 2/D, R that
-    couples E and V with |target| sqrt(strength / D).
+    The net is f = x E V / (gamma sqrt(N D)) with V and E ~ N(0, 1), the loss (f - y)^2 / 2 on inputs with the identity as covariance and a
+    target of length 1; strength = gamma^2 / N is what the features move with: 1 under muP, 0 under NTP. Derived: at f = 0 the Hessian
+    is G + R, G of rank D with eigenvalues 2/D, R that couples E and V with |target| sqrt(strength / D).
     """
     return 1 / FEATURES + math.sqrt(1 / FEATURES**2 + strength / FEATURES)
 
