@@ -104,7 +104,7 @@ def test_the_home_folder_is_expanded_and_nothing_else(read, monkeypatch):
         ('[model]\nname = "custom"\ntarget = "Net"', 'model.target = "Net": expected text like "package.module:attribute".'),
         (
             '[model]\nactivation = "tahn"',
-            'model.activation = "tahn": expected "elu", "gelu", "relu", "softplus" or "tanh". Did you mean \'tanh\'?',
+            'model.activation = "tahn": expected "elu", "gelu", "identity", "relu", "softplus" or "tanh". Did you mean \'tanh\'?',
         ),
         (
             '[optimizer]\nlr = {kind = "cosin", peak = 1}',
