@@ -32,6 +32,7 @@ def case(form):
     return dense.Case(model=model, params=params, objective=Objective("cross_entropy"), x=x, y=y)
 
 
+@pytest.mark.slow
 def test_the_sharpness_of_a_transformer_is_that_of_the_dense_hessian():
     of = case("mup")
     meter = EigenMeter(sharpness.hessian(of.problem()), of.params, x=of.x, y=of.y, top_k=1, accuracy=Accuracy(1e-10, 300))
