@@ -32,6 +32,7 @@ class Preset:
             num_outputs=described.num_outputs,
             seed=spec.run.seed,
             dtype=spec.run.precision,
+            input_dtype=str(loaded.x.dtype),
         )
         self.objective = objectives.build(spec.objective, loaded)
         self.x, self.y = jax.device_put((loaded.x, loaded.y))

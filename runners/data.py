@@ -7,7 +7,7 @@ Arithmetic is in float64 and cast at the end.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, assert_never
+from typing import Any, Literal, assert_never
 
 import numpy as np
 from jaxtyping import Float, Int32
@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from runners import data_files
 from runners.errors import SpecError
 from runners.records import DataDescription
-from runners.sources import images, synthetic, tables
+from runners.sources import characters, images, synthetic, tables
 from runners.sources.raw import AnyArray, RawData
-from runners.spec import Chebyshev, Cifar10, Csv, CustomData, Data, Digits, FashionMnist, Gaussian, Mnist, Npz
+from runners.spec import Chebyshev, Cifar10, Csv, CustomData, Data, Digits, FashionMnist, Gaussian, Mnist, Npz, Text
 
 Mode = Literal["none", "feature", "channel", "global"]
 SUBSET_STREAM = 1
@@ -29,11 +29,11 @@ CHUNK = 1000
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """The examples of a run. Labels are int32, real targets and inputs of the run's precision."""
+    """The examples of a run. Labels and characters are int32, real targets and other inputs of the run's precision."""
 
-    x: Float[np.ndarray, "train *input"]
+    x: Float[np.ndarray, "train *input"] | Int32[np.ndarray, "train context"]
     y: Int32[np.ndarray, " train"] | Float[np.ndarray, "train outputs"]
-    x_test: Float[np.ndarray, "test *input"]
+    x_test: Float[np.ndarray, "test *input"] | Int32[np.ndarray, "test context"]
     y_test: Int32[np.ndarray, " test"] | Float[np.ndarray, "test outputs"]
     """No examples where there is no test split."""
     description: DataDescription
@@ -57,6 +57,7 @@ def load(data: Data, *, seed: int, precision: Literal["float32", "float64"], bas
     mode = _mode(data)
     mean, deviation = _moments(x, mode=mode, unit=raw.unit)
     dtype = np.dtype(precision)
+    input_dtype = np.dtype(np.int32) if raw.holds_codes else dtype
     description = DataDescription(
         name=data.target if isinstance(data, CustomData) else str(data.__struct_config__.tag),
         source=raw.source,
@@ -68,9 +69,9 @@ def load(data: Data, *, seed: int, precision: Literal["float32", "float64"], bas
         standardization=_in_words(mode, len(x)),
     )
     return Dataset(
-        x=_converted(x, mean=mean, deviation=deviation, unit=raw.unit, dtype=dtype),
+        x=_converted(x, mean=mean, deviation=deviation, unit=raw.unit, dtype=input_dtype),
         y=y if raw.has_labels else y.astype(dtype),
-        x_test=_converted(x_test, mean=mean, deviation=deviation, unit=raw.unit, dtype=dtype),
+        x_test=_converted(x_test, mean=mean, deviation=deviation, unit=raw.unit, dtype=input_dtype),
         y_test=y_test if raw.has_labels else y_test.astype(dtype),
         description=description,
     )
@@ -88,6 +89,8 @@ def _read(data: Data, *, seed: int, base: Path | None) -> RawData:
             return tables.archive(data, base=base)
         case Csv():
             return tables.csv_file(data, base=base)
+        case Text():
+            return characters.windows(data, base=base)
         case Chebyshev():
             return synthetic.chebyshev(data)
         case Gaussian():
@@ -136,7 +139,7 @@ def _moments(x: AnyArray, *, mode: Mode, unit: float) -> tuple[AnyArray, AnyArra
     return np.asarray(mean), np.where(low == high, 1.0, np.sqrt(variance))
 
 
-def _converted(x: AnyArray, *, mean: AnyArray, deviation: AnyArray, unit: float, dtype: np.dtype[np.floating]) -> AnyArray:
+def _converted(x: AnyArray, *, mean: AnyArray, deviation: AnyArray, unit: float, dtype: np.dtype[Any]) -> AnyArray:
     converted = np.empty(x.shape, dtype)
     for index, chunk in enumerate(_chunks(x, unit)):
         converted[index * CHUNK : (index + 1) * CHUNK] = (chunk - mean) / deviation

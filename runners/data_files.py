@@ -12,9 +12,9 @@ from typing import assert_never
 
 from runners import imports
 from runners.errors import DataError, SpecError
-from runners.formats import cifar10, csv_table, idx, npz
+from runners.formats import cifar10, csv_table, idx, npz, text
 from runners.formats.files import table_file
-from runners.spec import Chebyshev, Cifar10, Csv, CustomData, Data, Digits, FashionMnist, Gaussian, Mnist, Npz
+from runners.spec import Chebyshev, Cifar10, Csv, CustomData, Data, Digits, FashionMnist, Gaussian, Mnist, Npz, Text
 
 NUM_DIGITS = 1797
 GAUSSIAN_NUM_TRAIN = 200
@@ -75,6 +75,11 @@ def split(data: Data, *, available: int, test: int | None, where: str = "the dat
     return Split(num_train=num_train, num_test=left if data.num_test is None else wanted)
 
 
+def text_windows(data: Text) -> text.Windows:
+    """How a text is cut into examples."""
+    return text.Windows(size=data.context + 1, stride=data.stride or data.context)
+
+
 def idx_name(data: Mnist | FashionMnist) -> idx.SetName:
     """Which of the two sets in the IDX format `data` is."""
     return "mnist" if isinstance(data, Mnist) else "fashion-mnist"
@@ -97,7 +102,7 @@ def check_gaussian(data: Gaussian) -> Split:
     return Split(num_train=num_train, num_test=data.num_test or 0)
 
 
-def _counts(data: Digits | Cifar10 | Mnist | FashionMnist | Npz | Csv | Chebyshev, base: Path | None) -> tuple[int, int | None, str]:
+def _counts(data: Digits | Cifar10 | Mnist | FashionMnist | Npz | Csv | Text | Chebyshev, base: Path | None) -> tuple[int, int | None, str]:
     """Examples to train on, examples of the test split (None where there is none), and what holds them."""
     match data:
         case Digits():
@@ -117,6 +122,10 @@ def _counts(data: Digits | Cifar10 | Mnist | FashionMnist | Npz | Csv | Chebyshe
             table = csv_table.read(table_file(data.path, base=base))
             csv_table.target_columns(table, data.target)
             return len(table.rows), None, data.path
+        case Text():
+            path, windows = table_file(data.path, base=base), text_windows(data)
+            train, test = text.split(path, text.read(path), windows)
+            return windows.count(train), windows.count(test), data.path
         case Chebyshev():
             return data.num_points, None, "chebyshev"
         case _:

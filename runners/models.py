@@ -4,7 +4,6 @@ Called once by a runner. A module is split into its parameters, a nested dict of
 to be constant: curvature is that of a deterministic function of the parameters, one example at a time.
 """
 
-import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,23 +18,16 @@ from msgspec.structs import replace
 
 from runners import imports, parametrization, spec
 from runners.errors import SpecError
+from runners.nets.attention import CharacterTransformer, VisionTransformer
+from runners.nets.cnn import KERNEL_SIZE, ConvNet, ResidualConvNet, SimpleConvNet
+from runners.nets.mlp import Net, ResidualNet
 from runners.parametrization import Leaf, Path, Scale
 from runners.records import ParameterDescription
 
-Precision = Literal["float32", "float64"]
+CODES = "int32"
+"""Type of inputs that stand for characters."""
 STREAM = 2
 """Sets the initial parameters' numbers apart from those of the data (0 and 1) at the same seed."""
-ACTIVATIONS: dict[spec.Activation, Callable[[Array], Array]] = {
-    "tanh": jnp.tanh,
-    "relu": jax.nn.relu,
-    "gelu": lambda x: jax.nn.gelu(x, approximate=False),
-    "elu": jax.nn.elu,
-    "softplus": jax.nn.softplus,
-}
-"""gelu is x Phi(x) with the normal distribution function, not its tanh approximation."""
-VGG11_STAGES = ((1,), (2,), (4, 4), (8, 8), (8, 8))
-"""Filters of its convolutions over its width, by stage. Source: Simonyan and Zisserman (2014), arXiv 1409.1556, configuration A."""
-VGG11_KERNEL_SIZE = 3
 VGG11_OUTPUT_DEVIATION = 0.01
 """Standard deviation with which its linear layer starts."""
 
@@ -87,7 +79,8 @@ def build(
     input_shape: tuple[int, ...],
     num_outputs: int,
     seed: int,
-    dtype: Precision,
+    dtype: spec.Precision,
+    input_dtype: str | None = None,
 ) -> Model:
     """The model that the table `model` asks for, initialised.
 
@@ -98,6 +91,7 @@ def build(
         num_outputs: Numbers that the model returns for an example.
         seed: Of the initial parameters.
         dtype: Of the parameters; float64 needs jax's x64 mode.
+        input_dtype: Of the inputs; "int32" for characters, that of the parameters when absent.
 
     Raises:
         SpecError: If the model does not fit the data's shape, or a user's module cannot be used.
@@ -109,6 +103,11 @@ def build(
         return _built_in(table, input_shape=input_shape, num_outputs=num_outputs, dtype=dtype)
 
     is_custom = isinstance(model, spec.CustomModel)
+    if not is_custom and isinstance(model, spec.Transformer) != (input_dtype == CODES):
+        raise SpecError(
+            f'model.name = "{model.__struct_config__.tag}": the inputs are {"characters" if input_dtype == CODES else "numbers"}. '
+            'Characters, data.name = "text", are for "transformer" and models of yours; it takes nothing else.'
+        )
     module = made(model) if is_custom else nnx.eval_shape(lambda: made(model))
     graph, *states = nnx.split(module, nnx.Param, ...)
     state, rest = states
@@ -127,24 +126,31 @@ def build(
     def layers(params: PyTree[Float[Array, "..."]], x: Array) -> dict[str, Array]:
         return _layer_outputs(nnx.merge(graph, _scaled(params | frozen, multipliers), rest), x)
 
-    _check_outputs(name, apply, params, x=jax.ShapeDtypeStruct((2, *input_shape), dtype), num_outputs=num_outputs)
+    inputs = jax.ShapeDtypeStruct((2, *input_shape), input_dtype or dtype)
+    _check_outputs(name, apply, params, x=inputs, num_outputs=num_outputs, dtype=dtype)
     num_params = sum(leaf.size for leaf in jax.tree.leaves(params))
     return Model(apply=apply, params=params, num_params=num_params, layers=layers, leaves=leaves)
 
 
-def _built_in(
-    model: spec.BuiltInModel, *, input_shape: tuple[int, ...], num_outputs: int, dtype: Precision
-) -> "Net | ResidualNet | ConvNet":
+def _built_in(model: spec.BuiltInModel, *, input_shape: tuple[int, ...], num_outputs: int, dtype: spec.Precision) -> nnx.Module:
     match model:
         case spec.Linear():
             return Net([math.prod(input_shape), num_outputs], activation=None, bias=model.bias, dtype=dtype)
         case spec.Mlp():
             sizes = [math.prod(input_shape), *[model.width] * (model.depth - 1), num_outputs]
-            return Net(sizes, activation=ACTIVATIONS[model.activation], bias=model.bias, dtype=dtype)
+            return Net(sizes, activation=model.activation, bias=model.bias, dtype=dtype)
         case spec.ResidualMlp():
             return ResidualNet(model, num_inputs=math.prod(input_shape), num_outputs=num_outputs, dtype=dtype)
         case spec.Cnn() | spec.Vgg11():
             return ConvNet(model, input_shape=input_shape, num_outputs=num_outputs, dtype=dtype)
+        case spec.SimpleCnn():
+            return SimpleConvNet(model, input_shape=input_shape, num_outputs=num_outputs, dtype=dtype)
+        case spec.ResidualCnn():
+            return ResidualConvNet(model, input_shape=input_shape, num_outputs=num_outputs, dtype=dtype)
+        case spec.Vit():
+            return VisionTransformer(model, input_shape=input_shape, num_outputs=num_outputs, dtype=dtype)
+        case spec.Transformer():
+            return CharacterTransformer(model, input_shape=input_shape, num_outputs=num_outputs, dtype=dtype)
         case _:
             assert_never(model)
 
@@ -163,7 +169,7 @@ def _leaves(
         if (double := _twice_as_wide(model)) is None
         else _shapes(nnx.to_pure_dict(nnx.state(nnx.eval_shape(lambda: made(double)), nnx.Param)))
     )
-    gains = {path: _gain(model, shape, is_hidden=_grows(shape, wider[path])) for path, shape in shapes.items()}
+    gains = {path: _gain(model, path, shape, is_hidden=_grows(shape, wider[path])) for path, shape in shapes.items()}
     return parametrization.leaves(model, optimizer, _scale(model), shapes=shapes, wider=wider, gains=gains), gains
 
 
@@ -198,30 +204,26 @@ def _twice_as_wide(model: spec.Model) -> spec.Model | None:
 
 
 def _scale(model: spec.Model) -> Scale:
-    match model:
-        case spec.Linear():
-            return Scale(1.0, 0)
-        case spec.CustomModel():
-            width = model.arguments.get(model.width_argument)
-            return Scale(width / model.base_width if isinstance(width, int) else 1.0, model.branches)
-        case _:
-            return Scale(model.width / model.base_width, model.depth if isinstance(model, spec.ResidualMlp) else 0)
+    width = model.arguments.get(model.width_argument) if isinstance(model, spec.CustomModel) else getattr(model, "width", None)
+    return Scale(width / model.base_width if isinstance(width, int) else 1.0, model.num_branches)
 
 
-def _gain(model: spec.Model, shape: tuple[int, ...], *, is_hidden: bool) -> float:
-    """First values of a kernel have the standard deviation gain / sqrt(fan_in)."""
+def _gain(model: spec.Model, path: Path, shape: tuple[int, ...], *, is_hidden: bool) -> float:
+    """First values of a kernel or an embedding have the standard deviation gain / sqrt(fan_in)."""
     match model:
         case spec.CustomModel():
             return 1.0
         case spec.Vgg11():
-            deviation = math.sqrt(2 / (VGG11_KERNEL_SIZE**2 * shape[-1])) if len(shape) == 4 else VGG11_OUTPUT_DEVIATION
+            deviation = math.sqrt(2 / (KERNEL_SIZE**2 * shape[-1])) if len(shape) == 4 else VGG11_OUTPUT_DEVIATION
             return deviation * math.sqrt(math.prod(shape[:-1]))
+        case spec.ResidualCnn():
+            return model.init_scale * (model.hidden_scale if path[0].startswith(parametrization.BRANCH) else 1.0)
         case _:
             return model.init_scale * (model.hidden_scale if is_hidden else 1.0)
 
 
 def _drawn(shapes: Any, gains: Mapping[Path, float], *, seed: int) -> Any:
-    """Kernels [..., inputs, outputs] ~ N(0, gain^2 / fan_in) and biases 0.
+    """Kernels [..., inputs, outputs] and embeddings [entries, outputs] ~ N(0, gain^2 / fan_in), biases 0 and scales of norms 1.
 
     Drawn by NumPy in float64 and rounded, so that both precisions and every device start at the same point, and no program
     is compiled: jax.random's takes 0.5 s for each shape of kernel (two cores).
@@ -229,136 +231,14 @@ def _drawn(shapes: Any, gains: Mapping[Path, float], *, seed: int) -> Any:
     rng = np.random.default_rng([seed, STREAM])
 
     def draw(path: tuple[jax.tree_util.DictKey, ...], leaf: jax.ShapeDtypeStruct) -> np.ndarray:
-        if path[-1].key == "bias":
-            return np.zeros(leaf.shape, leaf.dtype)
-        deviation = gains[_names(path)] / math.sqrt(math.prod(leaf.shape[:-1]))
-        kernel: np.ndarray = (deviation * rng.standard_normal(leaf.shape)).astype(leaf.dtype)
-        return kernel
+        inputs = parametrization.fan_in(_names(path), leaf.shape)
+        if inputs is None:
+            return np.full(leaf.shape, 1.0 if path[-1].key == "scale" else 0.0, leaf.dtype)
+        deviation = gains[_names(path)] / math.sqrt(inputs)
+        values: np.ndarray = (deviation * rng.standard_normal(leaf.shape)).astype(leaf.dtype)
+        return values
 
     return jax.device_put(jax.tree.map_with_path(draw, shapes))
-
-
-class Net(nnx.Module):
-    """Linear layers on the flattened input, with an activation between them."""
-
-    def __init__(self, sizes: Sequence[int], *, activation: Callable[[Array], Array] | None, bias: bool, dtype: Precision) -> None:
-        rngs = nnx.Rngs(0)
-        self.depth = len(sizes) - 1
-        for index in range(self.depth):
-            layer = nnx.Linear(sizes[index], sizes[index + 1], use_bias=bias, param_dtype=dtype, rngs=rngs)
-            setattr(self, f"layer_{index}", layer)
-        self.activation = activation
-
-    def __call__(self, x: Float[Array, "examples *input"]) -> Float[Array, "examples outputs"]:
-        """Outputs of each example."""
-        x = x.reshape(len(x), -1)
-        for index in range(self.depth):
-            x = getattr(self, f"layer_{index}")(x)
-            if self.activation is not None and index < self.depth - 1:
-                x = self.activation(x)
-        return x
-
-
-class ResidualNet(nnx.Module):
-    """A linear layer, branches that each add a linear layer of the activation, and a linear layer of the activation."""
-
-    def __init__(self, model: spec.ResidualMlp, *, num_inputs: int, num_outputs: int, dtype: Precision) -> None:
-        rngs = nnx.Rngs(0)
-
-        def linear(inputs: int, outputs: int) -> nnx.Linear:
-            return nnx.Linear(inputs, outputs, use_bias=model.bias, param_dtype=dtype, rngs=rngs)
-
-        self.input = linear(num_inputs, model.width)
-        self.depth = model.depth
-        for index in range(model.depth):
-            setattr(self, f"branch_{index}", linear(model.width, model.width))
-        self.output = linear(model.width, num_outputs)
-        self.activation = ACTIVATIONS[model.activation]
-
-    def __call__(self, x: Float[Array, "examples *input"]) -> Float[Array, "examples outputs"]:
-        """Outputs of each example."""
-        hidden = self.input(x.reshape(len(x), -1))
-        for index in range(self.depth):
-            hidden = hidden + getattr(self, f"branch_{index}")(self.activation(hidden))
-        return jnp.asarray(self.output(self.activation(hidden)))
-
-
-class ConvNet(nnx.Module):
-    """Stages of convolutions (zero padding, size kept) and activations, with 2x2 pooling behind each stage; then a linear layer."""
-
-    def __init__(self, model: spec.Cnn | spec.Vgg11, *, input_shape: tuple[int, ...], num_outputs: int, dtype: Precision) -> None:
-        rngs = nnx.Rngs(0)
-        height, width, channels = _image_shape(model, input_shape)
-        kernel_size, stages = _stages(model)
-        self.pools_after = tuple(itertools.accumulate(map(len, stages)))
-        for index, filters in enumerate(itertools.chain(*stages)):
-            conv = nnx.Conv(channels, filters, (kernel_size, kernel_size), use_bias=model.bias, param_dtype=dtype, rngs=rngs)
-            setattr(self, f"conv_{index}", conv)
-            channels = filters
-        height, width = height >> len(stages), width >> len(stages)
-        self.output = nnx.Linear(height * width * channels, num_outputs, use_bias=model.bias, param_dtype=dtype, rngs=rngs)
-        self.activation = ACTIVATIONS[model.activation]
-        self.pool = jnp.mean if model.pooling == "average" else jnp.max
-
-    def __call__(self, x: Float[Array, "examples height width *channels"]) -> Float[Array, "examples outputs"]:
-        """Outputs of each example."""
-        x = x[..., None] if x.ndim == 3 else x
-        for index in range(self.pools_after[-1]):
-            x = self.activation(convolved(getattr(self, f"conv_{index}"), x))
-            x = self._pooled(x) if index + 1 in self.pools_after else x
-        return self.output(x.reshape(len(x), -1))
-
-    def _pooled(self, x: Array) -> Array:
-        # By reshape and not lax.reduce_window: 1.3 to 1.9 times as fast in gradients and Hessian products (two cores, 500 images of
-        # 32x32x32). Where values tie, the gradient of the maximum is shared. An odd last row or column is left out.
-        examples, height, width, channels = x.shape
-        even = x[:, : height // 2 * 2, : width // 2 * 2]
-        return self.pool(even.reshape(examples, height // 2, 2, width // 2, 2, channels), axis=(2, 4))
-
-
-def convolved(conv: nnx.Conv, x: Float[Array, "examples height width channels"]) -> Float[Array, "examples height width filters"]:
-    """The convolution of some images, zero padded, stride 1; on a CPU as one matrix product of image patches.
-
-    XLA compiles a convolution inside a loop for CPUs into plain code (jax issue 12868), and everything here runs in loops:
-    the gradient of one layer on 200 images of 16x16x16 took 0.53 s there, 0.06 s as a matrix product.
-    """
-    if jax.default_backend() != "cpu":
-        return jnp.asarray(conv(x))
-    kernel = conv.kernel[...]
-    rows, columns, channels, filters = kernel.shape
-    height, width = x.shape[1:3]
-    before = [(size - 1) // 2 for size in (rows, columns)]
-    after = [size // 2 for size in (rows, columns)]
-    padded = jnp.pad(x, ((0, 0), (before[0], after[0]), (before[1], after[1]), (0, 0)))
-    shifted = [padded[:, i : i + height, j : j + width] for i in range(rows) for j in range(columns)]
-    filtered = jnp.concatenate(shifted, axis=-1) @ kernel.reshape(rows * columns * channels, filters)
-    return filtered if conv.bias is None else filtered + conv.bias[...]
-
-
-def _stages(model: spec.Cnn | spec.Vgg11) -> tuple[int, list[list[int]]]:
-    """The size of the kernels, and the filters of each convolution by stage."""
-    if isinstance(model, spec.Cnn):
-        return model.kernel_size, [[model.width]] * model.depth
-    return VGG11_KERNEL_SIZE, [[factor * model.width for factor in stage] for stage in VGG11_STAGES]
-
-
-def _image_shape(model: spec.Cnn | spec.Vgg11, input_shape: tuple[int, ...]) -> tuple[int, int, int]:
-    if len(input_shape) not in (2, 3):
-        raise SpecError(
-            f'model.name = "{model.__struct_config__.tag}": the inputs have the shape {input_shape}, expected images [height, width] or '
-            '[height, width, channels]. Use "mlp" or "linear", or give the data as images.'
-        )
-    height, width = input_shape[:2]
-    channels = input_shape[2] if len(input_shape) == 3 else 1
-    most, multiple = min(height, width).bit_length() - 1, 2 ** len(VGG11_STAGES)
-    if isinstance(model, spec.Cnn) and model.depth > most:
-        raise SpecError(f"model.depth = {model.depth}: {height}x{width} images can be halved {most} times, expected at most that depth.")
-    if isinstance(model, spec.Vgg11) and (height % multiple or width % multiple):
-        raise SpecError(
-            f'model.name = "vgg11": it halves images {len(VGG11_STAGES)} times, and these are {height}x{width}; expected sides in '
-            f'multiples of {multiple}. Use "cnn", or give the data in such a size.'
-        )
-    return height, width, channels
 
 
 def _custom(model: spec.CustomModel, *, input_shape: tuple[int, ...], num_outputs: int, rngs: nnx.Rngs) -> nnx.Module:
@@ -372,7 +252,7 @@ def _custom(model: spec.CustomModel, *, input_shape: tuple[int, ...], num_output
     return module
 
 
-def _cast(name: str, params: Any, dtype: Precision) -> Any:
+def _cast(name: str, params: Any, dtype: spec.Precision) -> Any:
     leaves = jax.tree.leaves(params)
     if not leaves or not all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves):
         raise SpecError(f"{name} has {'parameters that are not real numbers' if leaves else 'no parameters'}: there is nothing to train.")
@@ -401,12 +281,14 @@ def _refuse_state(name: str, rest: nnx.State[Any, Any]) -> None:
             )
 
 
-def _check_outputs(name: str, apply: Callable[..., Array], params: Any, *, x: jax.ShapeDtypeStruct, num_outputs: int) -> None:
+def _check_outputs(
+    name: str, apply: Callable[..., Array], params: Any, *, x: jax.ShapeDtypeStruct, num_outputs: int, dtype: spec.Precision
+) -> None:
     try:
         outputs = jax.eval_shape(apply, params, x)
     except Exception as error:
         raise SpecError(f"{name} raised {type(error).__name__} on inputs of shape {x.shape}: {error}") from error
-    shape, dtype = getattr(outputs, "shape", None), getattr(outputs, "dtype", None)
-    if (shape, dtype) != ((len(x), num_outputs), x.dtype):
-        found = f"{dtype} {shape}" if dtype is not None else type(outputs).__name__
-        raise SpecError(f"{name} maps {x.dtype} {x.shape} to {found}, expected {x.dtype} {(len(x), num_outputs)}: [examples, outputs].")
+    shape, found_dtype = getattr(outputs, "shape", None), getattr(outputs, "dtype", None)
+    if (shape, found_dtype) != ((len(x), num_outputs), jnp.dtype(dtype)):
+        found = f"{found_dtype} {shape}" if found_dtype is not None else type(outputs).__name__
+        raise SpecError(f"{name} maps {x.dtype} {x.shape} to {found}, expected {dtype} {(len(x), num_outputs)}: [examples, outputs].")

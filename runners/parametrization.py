@@ -16,6 +16,7 @@ Adam's by m and Adam's epsilon multiplied by m.
 
 import fnmatch
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -37,7 +38,7 @@ class Leaf(NamedTuple):
 
     role: Role
     fan_in: int | None
-    """Inputs that a unit adds up; None for what is no matrix."""
+    """Inputs that a unit adds up, as `fan_in` counts them; None for what is no matrix."""
     init: float
     """What the first value is of that which standard parametrization draws."""
     multiplier: float
@@ -81,14 +82,14 @@ def leaves(
     """
     roles = _roles(table, shapes, wider)
     if table.parametrization == "sp":
-        return {path: Leaf(role, _fan_in(path, shapes[path]), 1.0, 1.0, 1.0, 1.0) for path, role in roles.items()}
+        return {path: Leaf(role, fan_in(path, shapes[path]), 1.0, 1.0, 1.0, 1.0) for path, role in roles.items()}
     is_adaptive = isinstance(optimizer, ADAPTIVE)
     factors = _adaptive if is_adaptive and table.parametrization == "mup" else _raw
     found = {}
     for path, role in roles.items():
-        fan_in = _fan_in(path, shapes[path])
-        deviation = 1.0 if fan_in is None else gains.get(path, 1.0) / math.sqrt(fan_in)
-        found[path] = factors(table, scale, role=role, fan_in=fan_in, deviation=deviation, is_adaptive=is_adaptive)
+        inputs = fan_in(path, shapes[path])
+        deviation = 1.0 if inputs is None else gains.get(path, 1.0) / math.sqrt(inputs)
+        found[path] = factors(table, scale, role=role, fan_in=inputs, deviation=deviation, is_adaptive=is_adaptive)
     return found
 
 
@@ -98,6 +99,28 @@ def gamma(table: Parametrized, scale: Scale) -> float:
     Source: Noci et al. (2024), arXiv 2402.17457.
     """
     return {"sp": 1.0, "ntp": table.gamma, "mup": table.gamma * math.sqrt(scale.width)}[table.parametrization]
+
+
+def attention_scale(table: Parametrized, *, width: int, heads: int) -> float:
+    """What products of queries and keys are multiplied by: 1 / sqrt(d) with d = width / heads, the length of both; under muP sqrt(d_0) / d.
+
+    In training queries come to point along keys, so that their products grow like d and not like its root. d_0 is d at the base width,
+    where muP is as before, and 1 where a base width is smaller than the number of heads.
+
+    Source: Yang et al. (2022), arXiv 2203.03466.
+    """
+    size = width / heads
+    return math.sqrt(max(table.base_width / heads, 1.0)) / size if table.parametrization == "mup" else 1.0 / math.sqrt(size)
+
+
+def fan_in(path: Path, shape: Sequence[int]) -> int | None:
+    """Inputs of size 1 that a unit adds up: of a kernel [..., inputs, outputs] all, of an embedding [entries, outputs] the one looked up.
+
+    None for what is no matrix: biases, the parameters of norms.
+    """
+    if len(shape) < 2:
+        return None
+    return {"kernel": math.prod(shape[:-1]), "embedding": 1}.get(path[-1])
 
 
 def _raw(table: Parametrized, scale: Scale, *, role: Role, fan_in: int | None, deviation: float, is_adaptive: bool) -> Leaf:
@@ -165,7 +188,7 @@ def _role(path: Path, shape: Sequence[int], wider: Sequence[int], *, outputs: se
         return "output"
     if not any(grows):
         return "constant"
-    if _fan_in(path, shape) is None:
+    if fan_in(path, shape) is None:
         return "vector"
     return "hidden" if any(grows[:-1]) and grows[-1] else "output" if any(grows[:-1]) else "input"
 
@@ -175,7 +198,7 @@ def _output_layers(shapes: Mapping[Path, Sequence[int]], wider: Mapping[Path, Se
     return {
         path[:-1]
         for path, shape in shapes.items()
-        if _fan_in(path, shape) is not None
+        if fan_in(path, shape) is not None
         and shape[-1] == wider[path][-1]
         and tuple(shape) != tuple(wider[path])
         and not any(name.startswith(BRANCH) for name in path)
@@ -187,11 +210,11 @@ def _branch_ends(shapes: Mapping[Path, Sequence[int]]) -> set[Path]:
     ends: dict[Path, Path] = {}
     for path, shape in shapes.items():
         place = next((index for index, name in enumerate(path) if name.startswith(BRANCH)), None)
-        if place is not None and _fan_in(path, shape) is not None:
-            ends[path[: place + 1]] = max(ends.get(path[: place + 1], path[:-1]), path[:-1])
+        if place is not None and fan_in(path, shape) is not None:
+            ends[path[: place + 1]] = max(ends.get(path[: place + 1], path[:-1]), path[:-1], key=_in_order)
     return set(ends.values())
 
 
-def _fan_in(path: Path, shape: Sequence[int]) -> int | None:
-    """Inputs of a unit: of a kernel [..., inputs, outputs]; None for biases, embeddings and the parameters of norms."""
-    return math.prod(shape[:-1]) if path[-1] == "kernel" and len(shape) > 1 else None
+def _in_order(path: Path) -> list[list[str | int]]:
+    """To be sorted by: numbers in names count as numbers, so that layer 10 comes behind layer 2."""
+    return [[int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)] for name in path]

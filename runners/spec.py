@@ -18,7 +18,8 @@ Seed: TypeAlias = Annotated[int, Meta(ge=0, lt=2**32)]
 ImportPath: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
 """`package.module:attribute`."""
 
-Activation: TypeAlias = Literal["tanh", "relu", "gelu", "elu", "softplus"]
+Precision: TypeAlias = Literal["float32", "float64"]
+Activation: TypeAlias = Literal["tanh", "relu", "gelu", "elu", "softplus", "identity"]
 Transform: TypeAlias = Literal["none", "sqrt"]
 Standardization: TypeAlias = bool | Literal["feature", "channel", "global"]
 """true = the data set's own default; else over which axes mean and standard deviation are taken (training examples only)."""
@@ -92,6 +93,23 @@ class Csv(DataTable, tag="csv", kw_only=True, frozen=True):
     """auto: one integer or text target column is a class label, anything else a real target."""
 
 
+class Text(DataTable, tag="text", kw_only=True, frozen=True):
+    """A text in UTF-8: an example is a window of characters, and its label is the character behind it.
+
+    Windows of the file's first nine tenths train, those of its last tenth test. Characters are numbered in the order of their code
+    points.
+    """
+
+    path: str
+    """The file."""
+    context: PositiveInt = 64
+    """Characters in a window."""
+    stride: PositiveInt | None = None
+    """Characters from a window's first to the next one's; `context` when absent, so that each character is in one window."""
+    vocabulary: PositiveInt | None = None
+    """The so many most frequent characters of the file have a number of their own, all others one together; all have when absent."""
+
+
 class Chebyshev(DataTable, tag="chebyshev", frozen=True):
     """Chebyshev polynomial T_degree at evenly spaced points of [-1, 1]. Source: Cohen et al. (2021), arXiv 2103.00065."""
 
@@ -112,6 +130,8 @@ class Gaussian(DataTable, tag="gaussian", frozen=True):
     covariance: Literal["population", "empirical"] = "population"
     """Which covariance has the spectrum: that of the distribution, or exactly that of the training examples."""
     noise_std: NonNegativeFloat = 0.1
+    teacher_norm: PositiveFloat | None = None
+    """Length of each output's w, exactly; when absent w's entries ~ N(0, 1 / num_features), so that it is about 1."""
 
 
 class CustomData(DataTable, tag="custom", kw_only=True, frozen=True):
@@ -122,7 +142,7 @@ class CustomData(DataTable, tag="custom", kw_only=True, frozen=True):
     arguments: dict[str, Any] = field(default_factory=dict)
 
 
-Data: TypeAlias = Digits | Cifar10 | Mnist | FashionMnist | Npz | Csv | Chebyshev | Gaussian | CustomData
+Data: TypeAlias = Digits | Cifar10 | Mnist | FashionMnist | Npz | Csv | Text | Chebyshev | Gaussian | CustomData
 
 # --- [model] --------------------------------------------------------------------------------------------------------
 
@@ -147,12 +167,17 @@ class Parametrized(Named, frozen=True):
     roles: dict[str, Role] = field(default_factory=dict)
     """By parameter name, in which * stands for anything, its role where its shape does not tell."""
 
+    @property
+    def num_branches(self) -> int:
+        """Residual branches from the input to the output."""
+        return 0
+
 
 class ModelTable(Parametrized, frozen=True):
     """Keys that built-in models have."""
 
     init_scale: PositiveFloat = 1.0
-    """Kernels ~ N(0, init_scale^2 / fan_in), biases 0."""
+    """Kernels ~ N(0, init_scale^2 / fan_in), embeddings ~ N(0, init_scale^2), biases 0, scales of norms 1."""
     hidden_scale: PositiveFloat = 1.0
     """Further factor of the kernels from hidden units to hidden units: sqrt(2) keeps the size of what relu leaves."""
 
@@ -184,6 +209,11 @@ class ResidualMlp(ModelTable, tag="residual-mlp", frozen=True):
     activation: Activation = "relu"
     bias: bool = False
 
+    @property
+    def num_branches(self) -> int:
+        """Residual branches from the input to the output."""
+        return self.depth
+
 
 class Cnn(ModelTable, tag="cnn", frozen=True):
     """Convolution, activation and 2x2 pooling, `depth` times, then a linear layer."""
@@ -196,6 +226,90 @@ class Cnn(ModelTable, tag="cnn", frozen=True):
     activation: Activation = "relu"
     pooling: Literal["average", "max"] = "average"
     bias: bool = True
+
+
+class SimpleCnn(ModelTable, tag="simple-cnn", frozen=True):
+    """A 3x3 convolution of stride 2, one of stride 4, with activation and 2x2 pooling behind each, then a linear layer.
+
+    Takes images with sides of 19 and more. Source: Noci et al. (2024), arXiv 2402.17457.
+    """
+
+    width: PositiveInt = 64
+    """Channels of both convolutions."""
+    activation: Activation = "relu"
+    pooling: Literal["average", "max"] = "max"
+    bias: bool = False
+
+
+class ResidualCnn(ModelTable, tag="residual-cnn", frozen=True):
+    """A 3x3 convolution of stride 2, residual branches and 2x2 pooling; twice a convolution, branches and pooling; a linear layer.
+
+    A branch adds to x what activation and 3x3 convolution, `layers_per_block` times, make of it. The three convolutions outside of
+    branches have no activation behind them. Takes images with sides of 15 and more. Source: Noci et al. (2024), arXiv 2402.17457, whose
+    width is that of the linear layer, 4 times this one for images of 32x32: their gamma is 2 here.
+    """
+
+    width: PositiveInt = 16
+    """Channels of each convolution."""
+    depth: PositiveInt = 1
+    """Branches in each of the three stages: L is 3 times as many."""
+    layers_per_block: PositiveInt = 1
+    """Convolutions of a branch."""
+    skip: bool = True
+    """false: x is replaced by what a branch makes of it, so that all is one sequence of layers."""
+    activation: Activation = "relu"
+    pooling: Literal["average", "max"] = "max"
+    bias: bool = False
+    hidden_scale: PositiveFloat = 1.0
+    """Further factor of the kernels in branches: sqrt(2) keeps the size of what relu leaves."""
+
+    @property
+    def num_branches(self) -> int:
+        """Residual branches from the input to the output."""
+        return 3 * self.depth if self.skip else 0
+
+
+class AttentionTable(ModelTable, frozen=True):
+    """Keys of the nets with attention: in each block a branch of attention and one of two linear layers, a layer norm before each.
+
+    Queries, keys, values and what is made of a block's heads are linear without bias. Products of queries and keys are divided by
+    sqrt(d), with mup by d, where d = width / heads is the length of both.
+    """
+
+    width: PositiveInt = 64
+    """Numbers at each position."""
+    depth: PositiveInt = 2
+    """Blocks; each has two residual branches."""
+    heads: PositiveInt = 4
+    """Into which the width is divided."""
+    mlp_ratio: PositiveInt = 4
+    """Units between the two linear layers over the width."""
+    activation: Activation = "gelu"
+    bias: bool = True
+    """Of the linear layers outside of attention."""
+
+    @property
+    def num_branches(self) -> int:
+        """Residual branches from the input to the output."""
+        return 2 * self.depth
+
+
+class Vit(AttentionTable, tag="vit", frozen=True):
+    """A vision transformer: patches of an image and a class token, each with its position, and blocks; outputs from the class token.
+
+    Source: Dosovitskiy et al. (2020), arXiv 2010.11929; as in Noci et al. (2024), arXiv 2402.17457, but for the layer behind the heads,
+    and hidden units that grow with the width.
+    """
+
+    patch_size: PositiveInt = 4
+    """Pixels of a patch's sides, which those of the images are multiples of."""
+
+
+class Transformer(AttentionTable, tag="transformer", frozen=True):
+    """A transformer of characters: each with its position, blocks in which none sees a later one; outputs from the last character.
+
+    For `data.name = "text"`. Source: Vaswani et al. (2017), arXiv 1706.03762, with the norms before the branches.
+    """
 
 
 class Vgg11(Parametrized, tag="vgg11", frozen=True):
@@ -225,8 +339,13 @@ class CustomModel(Parametrized, tag="custom", kw_only=True, frozen=True):
     branches: CountOrNever = 0
     """Residual branches; for depth_exponent. Modules whose name begins with `branch` are taken for them."""
 
+    @property
+    def num_branches(self) -> int:
+        """Residual branches from the input to the output."""
+        return self.branches
 
-BuiltInModel: TypeAlias = Linear | Mlp | ResidualMlp | Cnn | Vgg11
+
+BuiltInModel: TypeAlias = Linear | Mlp | ResidualMlp | Cnn | SimpleCnn | ResidualCnn | Vgg11 | Vit | Transformer
 Model: TypeAlias = BuiltInModel | CustomModel
 
 # --- [objective] ----------------------------------------------------------------------------------------------------
@@ -547,7 +666,7 @@ class Run(Table, frozen=True):
     init_seed: Seed | None = None
     data_seed: Seed | None = None
     order_seed: Seed | None = None
-    precision: Literal["float32", "float64"] = "float32"
+    precision: Precision = "float32"
     checkpoint_every: CountOrNever = 1000
     divergence_factor: Annotated[float, Meta(gt=1)] = 1e6
     """The run has diverged when its loss exceeds this many times max(1, its first loss)."""

@@ -34,6 +34,7 @@ from runners.experiments import (
 from runners.schema import Document, KeyPath
 from runners.spec import (
     Adam,
+    AttentionTable,
     Chebyshev,
     Cnn,
     Cosine,
@@ -50,17 +51,22 @@ from runners.spec import (
     Gaussian,
     HeavyBall,
     Mnist,
+    Model,
     Muon,
     Nesterov,
     NormalizedGd,
     Optimizer,
     Piecewise,
-    ResidualMlp,
+    ResidualCnn,
     RmsProp,
     Sgd,
     SignDescent,
+    SimpleCnn,
+    Text,
     Train,
+    Transformer,
     Vgg11,
+    Vit,
     WarmStarted,
 )
 
@@ -122,6 +128,11 @@ SYNONYMS = {
     "dense": "mlp",
     "conv": "cnn",
     "vgg": "vgg11",
+    "resnet": "residual-cnn",
+    "gpt": "transformer",
+    "num_heads": "heads",
+    "vocab_size": "vocabulary",
+    "context_length": "context",
     "multistep": "piecewise",
 }
 """Other words for keys and kinds; only those count that name something possible where they stand."""
@@ -323,8 +334,9 @@ def _parametrization(spec: Train) -> Iterator[Problem]:
         yield Problem((("model", "depth_exponent"), path), f'model.depth_exponent = {alpha:g}: it is a part of parametrization = "mup".')
     if 0 < alpha < 0.5:
         yield Problem((("model", "depth_exponent"),), f"model.depth_exponent = {alpha:g}: expected 0, or 1/2 to 1.")
-    if alpha and not (isinstance(model, ResidualMlp) or (isinstance(model, CustomModel) and model.branches)):
-        remedy = "Set model.branches." if isinstance(model, CustomModel) else 'Use "residual-mlp".'
+    if alpha and not model.num_branches:
+        own = {CustomModel: "Set model.branches.", ResidualCnn: "Set model.skip = true."}
+        remedy = own.get(type(model), 'Use "residual-mlp" or "residual-cnn".')
         yield Problem((("model", "depth_exponent"),), f"model.depth_exponent = {alpha:g}: the model has no residual branches. {remedy}")
     if form == "sp" and model.gamma != 1:
         yield Problem((("model", "gamma"), path), f'model.gamma = {model.gamma:g}: parametrization = "sp" has no such factor.')
@@ -480,16 +492,33 @@ def _data_and_others(spec: Train) -> Iterator[Problem]:
     if spec.measure.mean_square_every and not is_plain:
         message = f"measure.mean_square_every = {spec.measure.mean_square_every}: the edge is known for plain SGD without weight decay only"
         yield Problem((("measure", "mean_square_every"), ("optimizer", "name")), f"{message}. Set it to 0.")
-    if isinstance(spec.model, Cnn | Vgg11) and isinstance(data, Chebyshev | Gaussian | Csv):
-        message = (
-            f'model.name = "{spec.model.__struct_config__.tag}": needs images, and {_described(data)} has none. Use "mlp" or "linear".'
-        )
-        yield Problem((("model", "name"), name), message)
-    if isinstance(spec.model, Vgg11) and isinstance(data, Digits | Mnist | FashionMnist):
-        message = (
-            f'model.name = "vgg11": needs images with sides in multiples of 32, and those of {_described(data)} are smaller. Use "cnn".'
-        )
-        yield Problem((("model", "name"), name), message)
+    if isinstance(data, Text) and data.standardize is not False:
+        yield _wrong_value(("data", "standardize"), data.standardize, "false: characters are no quantities")
+    if isinstance(spec.model, AttentionTable) and spec.model.width % spec.model.heads:
+        heads, width = ("model", "heads"), ("model", "width")
+        expected = f"a number that divides {dotted(width)} = {spec.model.width}"
+        yield Problem((heads, width), _wrong_value(heads, spec.model.heads, expected).message)
+    if reason := _why_not_taken(spec.model, data):
+        yield Problem((("model", "name"), name), f'model.name = "{spec.model.__struct_config__.tag}": {reason}.')
+
+
+def _why_not_taken(model: Model, data: Data) -> str | None:
+    """What stands against these inputs for the model, and which fits."""
+    match model, data:
+        case (CustomModel(), _) | (Transformer(), Text()):
+            return None
+        case _, Text():
+            return f'takes numbers, and {_described(data)} has characters. Use "transformer"'
+        case Transformer(), _:
+            return f'takes characters, and {_described(data)} has none. Set data.name = "text"'
+        case Cnn() | SimpleCnn() | ResidualCnn() | Vgg11() | Vit(), Chebyshev() | Gaussian() | Csv():
+            return f'needs images, and {_described(data)} has none. Use "mlp" or "linear"'
+        case Vgg11(), Digits() | Mnist() | FashionMnist():
+            return f'needs images with sides in multiples of 32, and those of {_described(data)} are smaller. Use "cnn"'
+        case SimpleCnn() | ResidualCnn(), Digits():
+            return f'needs larger images than the 8x8 of {_described(data)}. Use "cnn"'
+        case _:
+            return None
 
 
 def _why_not_followed(spec: Descent) -> tuple[KeyPath, str] | None:

@@ -477,6 +477,7 @@ class TrainRunner(DescentRunner):
             num_outputs=loaded.description.num_outputs,
             seed=_seed(run.init_seed, run.seed),
             dtype=run.precision,
+            input_dtype=str(loaded.x.dtype),
         )
         super().__init__(spec, data=loaded, model=model, fresh=fresh)
 

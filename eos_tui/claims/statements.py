@@ -81,6 +81,8 @@ class Statement:
     tolerance: Bounds
     find: Callable[[Runs], Finding]
     """Takes the evidence of these runs."""
+    may_diverge: bool = False
+    """Whether a run that diverged is evidence, too."""
     otherwise: str = ""
     """What is known of why it may not hold at this scale: a sentence."""
 
@@ -161,7 +163,8 @@ def listed(values: Mapping[str, float]) -> str:
 
 def _row(statement: Statement, runs: Runs) -> Row:
     seconds = sum(run.snapshot.end.wall_seconds for run in runs.values() if run.snapshot.end)
-    unfinished = [_ending(name, run) for name, run in runs.items() if run.snapshot.status is not Status.FINISHED]
+    ends = (Status.FINISHED, Status.DIVERGED) if statement.may_diverge else (Status.FINISHED,)
+    unfinished = [_ending(name, run) for name, run in runs.items() if run.snapshot.status not in ends]
     try:
         if unfinished:
             raise NotMeasuredError(" ".join(unfinished))

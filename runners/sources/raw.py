@@ -26,6 +26,8 @@ class RawData:
     y_test: AnyArray | None = None
     unit: float = 1.0
     """An input is x / unit: 255 for pixels in bytes."""
+    holds_codes: bool = False
+    """Whether inputs are numbers that stand for characters, and so stay integers."""
 
     @property
     def has_labels(self) -> bool:

@@ -37,6 +37,8 @@ def gaussian(data: Gaussian, *, seed: int) -> RawData:
     spectrum = np.array(data.spectrum) if data.spectrum is not None else np.arange(1.0, data.num_features + 1) ** -data.exponent
     root = np.sqrt(spectrum)[:, None] * orthogonal(rng, data.num_features).T
     teacher = rng.standard_normal((data.num_features, data.num_outputs)) / np.sqrt(data.num_features)
+    if data.teacher_norm is not None:
+        teacher *= data.teacher_norm / np.linalg.norm(teacher, axis=0)
     z = rng.standard_normal((sizes.num_train, data.num_features))
     x = (np.sqrt(sizes.num_train) * np.linalg.qr(z)[0] if data.covariance == "empirical" else z) @ root
     y = x @ teacher + data.noise_std * rng.standard_normal((sizes.num_train, data.num_outputs))

@@ -9,7 +9,7 @@ import pytest
 
 from runners import data_files, imports
 from runners.errors import DataError, SpecError
-from runners.spec import Chebyshev, Cifar10, Csv, CustomData, Digits, FashionMnist, Gaussian, Mnist, Npz
+from runners.spec import Chebyshev, Cifar10, Csv, CustomData, Digits, FashionMnist, Gaussian, Mnist, Npz, Text
 
 
 @pytest.fixture(autouse=True)
@@ -309,6 +309,43 @@ def test_a_csv_file_of_another_form_is_refused(tmp_path, content, target, messag
 
     with pytest.raises(DataError, match=message):
         data_files.check(Csv(path="a.csv", target=target), base=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("keys", "num_train", "num_test"),
+    [
+        # Of 100 characters 90 train: windows of 9 + 1 from the 0th, 9th, ... 72nd, and 80th not; 10 test, with one window.
+        ({"context": 9}, 9, 1),
+        ({"context": 9, "stride": 1}, 81, 1),
+        ({"context": 4}, 22, 2),
+        ({"context": 89}, 1, 0),
+        ({"context": 4, "num_train": 5, "num_test": 1}, 5, 1),
+    ],
+)
+def test_the_windows_of_a_text_are_counted(tmp_path, keys, num_train, num_test):
+    (tmp_path / "a.txt").write_text("ab" * 50)
+    table = Text(path="a.txt", **keys)
+
+    assert data_files.check(table, base=tmp_path) == num_train
+    with pytest.raises(DataError, match=f"has {num_test if 'num_test' not in keys else 2} test examples"):
+        data_files.check(Text(path="a.txt", **(keys | {"num_test": 3})), base=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("ab" * 50, r"a\.txt: 100 characters, of which 90 train; expected at least data\.context \+ 1 = 91 of these"),
+        ("", "0 characters"),
+        (b"caf\xe9" * 100, r"a\.txt: not a text in UTF-8"),
+        (None, "there is no such file"),
+    ],
+)
+def test_a_text_that_is_too_short_or_no_text_is_refused(tmp_path, content, message):
+    if content is not None:
+        (tmp_path / "a.txt").write_bytes(content if isinstance(content, bytes) else content.encode())
+
+    with pytest.raises(DataError, match=message):
+        data_files.check(Text(path="a.txt", context=90), base=tmp_path)
 
 
 # --- users' functions ---

@@ -5,7 +5,7 @@ import pytest
 
 from runners import data
 from runners.errors import DataError
-from runners.spec import Chebyshev, Csv, CustomData, Gaussian, Npz
+from runners.spec import Chebyshev, Csv, CustomData, Gaussian, Npz, Text
 
 
 def load(table, *, seed=0, base=None):
@@ -240,3 +240,64 @@ def test_more_examples_than_a_users_function_gives_is_refused(users_module):
 
     with pytest.raises(DataError, match=r"num_train = 10: users_own_data:make has 2 training examples"):
         load(table)
+
+
+def test_the_teacher_of_the_gaussian_data_has_the_length_asked_for():
+    asked = Gaussian(num_train=50, num_features=5, num_outputs=2, noise_std=0.0, teacher_norm=3.0)
+    loaded = load(asked)
+
+    teacher = np.linalg.lstsq(loaded.x, loaded.y, rcond=None)[0]
+
+    np.testing.assert_allclose(np.linalg.norm(teacher, axis=0), 3.0, rtol=1e-12)
+
+
+# --- texts ---
+
+
+def decoded(examples, characters):
+    return ["".join(characters[code] for code in example) for example in examples]
+
+
+def test_an_example_of_a_text_is_a_window_and_its_label_the_character_behind_it(tmp_path):
+    text = "the quick brown fox, and the lazy dog.\r\n" * 5
+    (tmp_path / "a.txt").write_bytes(text.encode())
+    text = text.replace("\r\n", "\n")
+
+    loaded = load(Text(path="a.txt", context=6), base=tmp_path)
+
+    characters, train = sorted(set(text)), text[: len(text) - len(text) // 10]
+    assert loaded.x.dtype == loaded.x_test.dtype == loaded.y.dtype == np.int32
+    assert decoded(loaded.x, characters) == [train[i : i + 6] for i in range(0, len(train) - 6, 6)]
+    assert decoded(loaded.y[:, None], characters) == [train[i + 6] for i in range(0, len(train) - 6, 6)]
+    assert decoded(loaded.x_test, characters) == [text[i : i + 6] for i in range(len(train), len(text) - 6, 6)]
+    described = loaded.description
+    assert (described.task, described.num_outputs, described.input_shape) == ("classification", len(characters), (6,))
+    assert f"195 characters, of {len(characters)} kinds" in described.source
+
+
+def test_no_window_that_trains_shares_a_character_with_one_that_tests(tmp_path):
+    # Each character stands once.
+    text = "".join(chr(1000 + index) for index in range(100))
+    (tmp_path / "a.txt").write_text(text, encoding="utf-8")
+
+    for keys in ({}, {"stride": 1}, {"stride": 1, "subset": "random", "num_train": 40}):
+        loaded = load(Text(path="a.txt", context=4, **keys), base=tmp_path)
+        trained, tested = ({*x.ravel(), *y} for x, y in ((loaded.x, loaded.y), (loaded.x_test, loaded.y_test)))
+        assert max(trained) < 90 <= min(tested)
+
+
+def test_of_a_limited_vocabulary_the_most_frequent_characters_have_their_own_number_and_the_others_one(tmp_path):
+    (tmp_path / "a.txt").write_text("aaaabbbbccdeeeee" * 5)
+
+    loaded = load(Text(path="a.txt", context=15, vocabulary=3), base=tmp_path)
+
+    assert loaded.x[0].tolist() == [0, 0, 0, 0, 1, 1, 1, 1, 3, 3, 3, 2, 2, 2, 2]
+    assert loaded.description.num_outputs == 4
+    assert "of 3 kinds in the order of their code points, the 2 others as one" in loaded.description.source
+
+
+def test_a_text_of_one_character_is_refused(tmp_path):
+    (tmp_path / "a.txt").write_text("a" * 100)
+
+    with pytest.raises(DataError, match="there is one character only, 'a'"):
+        load(Text(path="a.txt", context=5), base=tmp_path)

@@ -6,19 +6,41 @@ import numpy as np
 import pytest
 from flax import nnx
 from jax.flatten_util import ravel_pytree
+from scipy.stats import norm
 
 from runners import models, spec
 from runners.errors import SpecError
+from runners.nets.activations import ACTIVATIONS
+from runners.nets.cnn import Conv
+from tests.runners.measure import dense
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def double_precision():
-    with jax.enable_x64(True):
+    with dense.double_precision():
         yield
 
 
-def build(table, *, input_shape=(8, 8), num_outputs=3, seed=0, dtype="float64"):
-    return models.build(table, input_shape=input_shape, num_outputs=num_outputs, seed=seed, dtype=dtype)
+def build(table, *, input_shape=None, num_outputs=3, seed=0, dtype="float64"):
+    input_shape, input_dtype = input_shape or shape_of(table), models.CODES if isinstance(table, spec.Transformer) else None
+    return models.build(table, input_shape=input_shape, num_outputs=num_outputs, seed=seed, dtype=dtype, input_dtype=input_dtype)
+
+
+def shape_of(table):
+    """Of small inputs that the model takes."""
+    return {spec.SimpleCnn: (19, 20), spec.ResidualCnn: (15, 16, 2), spec.Transformer: (5,)}.get(type(table), (8, 8))
+
+
+def examples_of(table, count):
+    if isinstance(table, spec.Transformer):
+        return np.random.default_rng(0).integers(0, 3, (count, *shape_of(table)), dtype=np.int32)
+    return inputs(count, *shape_of(table))
+
+
+def moved(model):
+    """Parameters off their first values."""
+    rng = np.random.default_rng(2)
+    return jax.tree.map(lambda leaf: np.asarray(leaf) + 0.3 * rng.standard_normal(leaf.shape), model.params)
 
 
 def inputs(*shape, seed=0):
@@ -32,6 +54,8 @@ EVERY_KIND = [
     spec.Cnn(width=2, depth=2, activation="tanh"),
     spec.Cnn(width=2, depth=1, activation="softplus", pooling="max", bias=False),
     spec.Cnn(width=2, depth=2, activation="elu", pooling="max", kernel_size=2),
+    pytest.param(spec.ResidualCnn(width=2, activation="tanh", pooling="average", bias=True), marks=pytest.mark.slow),
+    spec.Transformer(width=4, depth=1, heads=2, mlp_ratio=1),
 ]
 
 
@@ -151,7 +175,107 @@ def test_a_linear_layer_that_is_not_trained_stays_in_the_function_as_it_starts()
     ],
 )
 def test_activations_are_golden(activation, at_minus_one):
-    assert float(models.ACTIVATIONS[activation](jnp.float64(-1.0))) == pytest.approx(at_minus_one, rel=1e-12, abs=1e-15)
+    assert float(ACTIVATIONS[activation](jnp.float64(-1.0))) == pytest.approx(at_minus_one, rel=1e-12, abs=1e-15)
+
+
+def strided(x, layer, *, stride=1):
+    """A 3x3 convolution of images [examples, height, width, channels] padded with a row and column of zeros on each side."""
+    padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    patches = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(1, 2))[:, ::stride, ::stride]
+    return np.einsum("nijckl,klco->nijo", patches, layer["kernel"]) + layer.get("bias", 0)
+
+
+def halved(x, reduce):
+    """2x2 pooling, which leaves an odd last row or column out."""
+    n, rows, columns, channels = x.shape
+    return reduce(x[:, : rows // 2 * 2, : columns // 2 * 2].reshape(n, rows // 2, 2, columns // 2, 2, channels), axis=(2, 4))
+
+
+@pytest.mark.parametrize(("shape", "rest"), [((32, 32, 3), 1), ((67, 35), 2)])
+def test_a_simple_cnn_is_two_convolutions_with_strides_two_and_four_with_relu_and_maxima_behind(shape, rest):
+    model = build(spec.SimpleCnn(width=2), input_shape=shape)
+    params, x = moved(model), inputs(2, *shape)
+
+    outputs = jax.jit(model.apply)(params, x)
+
+    h = x.reshape(2, *shape[:2], -1)
+    for name, stride in (("conv_0", 2), ("conv_1", 4)):
+        h = halved(np.maximum(strided(h, params[name], stride=stride), 0), np.max)
+    assert h.shape == (2, rest, 1, 2)
+    np.testing.assert_allclose(outputs, h.reshape(2, -1) @ params["output"]["kernel"], rtol=1e-12)
+
+
+@pytest.mark.parametrize("skip", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_a_residual_cnn_adds_what_its_branches_make_of_the_activation(skip):
+    model = build(spec.ResidualCnn(width=2, depth=2, layers_per_block=2, skip=skip, bias=True), input_shape=(32, 18, 3))
+    params, x = moved(model), inputs(2, 32, 18, 3)
+
+    outputs = jax.jit(model.apply)(params, x)
+
+    h = x
+    for stage in range(3):
+        h = strided(h, params[f"conv_{stage}"], stride=2 if stage == 0 else 1)
+        for branch in (params[f"branch_{stage}_{index}"] for index in (0, 1)):
+            change = strided(np.maximum(strided(np.maximum(h, 0), branch["conv_0"]), 0), branch["conv_1"])
+            h = h + change if skip else change
+        h = halved(h, np.max)
+    assert h.shape == (2, 2, 1, 2)
+    np.testing.assert_allclose(outputs, h.reshape(2, -1) @ params["output"]["kernel"] + params["output"]["bias"], rtol=1e-11)
+
+
+def normed(h, layer):
+    deviations = h - h.mean(axis=-1, keepdims=True)
+    return deviations / np.sqrt((deviations**2).mean(axis=-1, keepdims=True) + 1e-6) * layer["scale"] + layer["bias"]
+
+
+def attended(h, branch, *, heads, scale, is_causal):
+    """Attention, head by head and position by position."""
+    h = normed(h, branch["norm"])
+    q, k, v = (np.split(h @ branch[name]["kernel"], heads, axis=-1) for name in ("query", "key", "value"))
+    taken = np.zeros((heads, *q[0].shape))
+    for head, example, here in np.ndindex(heads, *h.shape[:2]):
+        seen = here + 1 if is_causal else h.shape[1]
+        weights = np.exp(scale * k[head][example, :seen] @ q[head][example, here])
+        taken[head, example, here] = weights / weights.sum() @ v[head][example, :seen]
+    return np.concatenate(taken, axis=-1) @ branch["write"]["kernel"]
+
+
+def transformed(params, h, *, depth, activation, **attention):
+    """Blocks, and the last layer norm."""
+    for block in (params[f"block_{index}"] for index in range(depth)):
+        h = h + attended(h, block["branch_attention"], **attention)
+        mlp = block["branch_mlp"]
+        inner = activation(normed(h, mlp["norm"]) @ mlp["read"]["kernel"] + mlp["read"]["bias"])
+        h = h + inner @ mlp["write"]["kernel"] + mlp["write"]["bias"]
+    return normed(h, params["norm"])
+
+
+def test_a_vit_reads_its_outputs_from_a_class_token_before_the_patches():
+    model = build(spec.Vit(width=6, depth=2, heads=2, patch_size=3, parametrization="mup"), input_shape=(6, 9, 2))
+    params, x = moved(model), inputs(2, 6, 9, 2)
+
+    outputs = jax.jit(model.apply)(params, x)
+
+    params = jax.tree.map_with_path(lambda path, leaf: leaf * model.leaves[tuple(key.key for key in path)].multiplier, params)
+    patches = np.stack([x[:, i : i + 3, j : j + 3].reshape(2, 18) for i in (0, 3) for j in (0, 3, 6)], axis=1)
+    embedded = patches @ params["patches"]["kernel"] + params["patches"]["bias"]
+    h = np.concatenate([np.zeros((2, 1, 6)), embedded], axis=1) + params["positions"]["embedding"]
+    h = transformed(params, h, depth=2, activation=lambda z: z * norm.cdf(z), heads=2, scale=1 / 3, is_causal=False)
+    np.testing.assert_allclose(outputs, h[:, 0] @ params["output"]["kernel"] + params["output"]["bias"], rtol=1e-10)
+
+
+def test_a_transformer_reads_its_outputs_from_the_last_character_and_none_sees_a_later_one():
+    model = build(spec.Transformer(width=6, depth=2, heads=3, activation="tanh", bias=False), input_shape=(5,), num_outputs=4)
+    params, x = moved(model), np.random.default_rng(0).integers(0, 4, (2, 5), dtype=np.int32)
+
+    outputs = jax.jit(model.apply)(params, x)
+
+    with_biases = {"bias": 0}
+    for block in (params["block_0"], params["block_1"]):
+        block["branch_mlp"] |= {name: block["branch_mlp"][name] | with_biases for name in ("read", "write")}
+    h = params["characters"]["embedding"][x] + params["positions"]["embedding"]
+    h = transformed(params, h, depth=2, activation=np.tanh, heads=3, scale=2**-0.5, is_causal=True)
+    np.testing.assert_allclose(outputs, h[:, -1] @ params["output"]["kernel"], rtol=1e-10)
 
 
 # --- what curvature needs ---
@@ -172,7 +296,7 @@ def test_forward_over_reverse_products_are_derivatives_of_the_gradient(table):
         ahead, behind = jax.lax.map(gradient, jnp.stack([flat + step * v, flat - step * v]))
         return jax.jvp(gradient, (flat,), (v,))[1], (ahead - behind) / (2 * step)
 
-    product, difference = products(flat, v, inputs(4, 8, 8))
+    product, difference = products(flat, v, examples_of(table, 4))
 
     np.testing.assert_allclose(product, difference, atol=10 * step**2)
     assert np.linalg.norm(product) > 1e-4
@@ -180,7 +304,7 @@ def test_forward_over_reverse_products_are_derivatives_of_the_gradient(table):
 
 @pytest.mark.parametrize("table", EVERY_KIND, ids=str)
 def test_an_examples_outputs_do_not_depend_on_the_other_examples(table):
-    model, x = build(table), inputs(4, 8, 8)
+    model, x = build(table), examples_of(table, 4)
 
     together = jax.jit(model.apply)(model.params, x)
     alone = jax.jit(jax.vmap(lambda params, example: model.apply(params, example[None])[0], in_axes=(None, 0)))(model.params, x)
@@ -233,6 +357,25 @@ def test_vgg11_starts_with_kernels_of_the_variance_of_their_filters_and_small_ou
         assert not np.asarray(layer["bias"]).any()
 
 
+def test_embeddings_start_of_size_one_and_norms_as_the_identity():
+    params = build(spec.Transformer(width=200, heads=2, init_scale=0.5), num_outputs=50).params
+
+    embedding = np.asarray(params["characters"]["embedding"])
+    # The standard error of the standard deviation of n normal draws.
+    assert abs(embedding.std() / 0.5 - 1) < 4 / np.sqrt(2 * embedding.size)
+    np.testing.assert_array_equal(params["norm"]["scale"], 1)
+    np.testing.assert_array_equal(params["norm"]["bias"], 0)
+
+
+def test_the_hidden_scale_of_a_residual_cnn_is_that_of_its_branches():
+    one, scaled = (build(spec.ResidualCnn(width=3, hidden_scale=scale)).params for scale in (1.0, 2.0))
+
+    ratios = jax.tree.map(lambda scaled, one: float(np.mean(np.asarray(scaled) / np.asarray(one))), scaled, one)
+    assert {name: ratio for name, layer in ratios.items() for ratio in jax.tree.leaves(layer)} == {
+        name: pytest.approx(2.0 if name.startswith("branch") else 1.0) for name in one
+    }
+
+
 def test_initial_parameters_follow_from_the_seed_in_either_precision():
     one, same, single, other = (
         build(spec.Linear(), seed=seed, dtype=dtype).params["layer_0"]["kernel"]
@@ -281,6 +424,29 @@ def test_a_cnn_that_halves_the_image_away_is_refused():
 def test_vgg11_on_images_that_it_cannot_halve_five_times_is_refused(shape, message):
     with pytest.raises(SpecError, match=message):
         build(spec.Vgg11(width=1), input_shape=shape)
+
+
+@pytest.mark.parametrize(
+    ("table", "shape", "message"),
+    [
+        (spec.SimpleCnn(), (18, 32), r'"simple-cnn": .* leave nothing of images of 18x32; expected sides of 19 and more'),
+        (spec.ResidualCnn(), (15, 14), r'"residual-cnn": .* images of 15x14; expected sides of 15 and more'),
+        (spec.SimpleCnn(), (1024,), r'"simple-cnn": the inputs have the shape \(1024,\), expected images'),
+        (spec.Vit(patch_size=3), (8, 9), r"model\.patch_size = 3: the images are 8x9, expected sides in multiples of it"),
+    ],
+)
+def test_images_of_which_nothing_would_be_left_or_that_cannot_be_cut_are_refused(table, shape, message):
+    with pytest.raises(SpecError, match=message):
+        build(table, input_shape=shape)
+
+
+@pytest.mark.parametrize(
+    ("table", "input_dtype", "message"),
+    [(spec.Transformer(), None, '"transformer": the inputs are numbers'), (spec.Mlp(), models.CODES, '"mlp": the inputs are characters')],
+)
+def test_characters_are_for_the_transformer_and_it_is_for_them(table, input_dtype, message):
+    with pytest.raises(SpecError, match=message):
+        models.build(table, input_shape=(8,), num_outputs=3, seed=0, dtype="float64", input_dtype=input_dtype)
 
 
 @pytest.fixture
@@ -372,8 +538,12 @@ def test_a_users_function_that_makes_no_module_is_refused():
 
 @pytest.mark.parametrize("kernel_size", [1, 2, 3, 4])
 @pytest.mark.parametrize("bias", [True, False])
-def test_a_convolution_as_a_matrix_product_is_the_convolution(kernel_size, bias):
-    conv = nnx.Conv(2, 3, (kernel_size, kernel_size), use_bias=bias, rngs=nnx.Rngs(0))
+@pytest.mark.parametrize("stride", [1, 2, 4])
+def test_a_convolution_as_a_matrix_product_is_the_convolution(kernel_size, bias, stride):
+    conv = Conv(2, 3, kernel_size=kernel_size, stride=stride, bias=bias, rngs=nnx.Rngs(0))
     x = jax.random.normal(jax.random.key(1), (4, 6, 5, 2))
 
-    np.testing.assert_allclose(models.convolved(conv, x), conv(x), rtol=1e-5, atol=1e-6)
+    found, wanted = conv(x), nnx.Conv.__call__(conv, x)
+
+    assert found.shape == (4, -(-6 // stride), -(-5 // stride), 3)
+    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)

@@ -212,7 +212,7 @@ class Users(nnx.Module):
 
 
 def users(**keys):
-    return spec.CustomModel(target="tests.runners.test_parametrization:Users", arguments={"width": 8}, **keys)
+    return spec.CustomModel(**({"target": "tests.runners.test_parametrization:Users", "arguments": {"width": 8}} | keys))
 
 
 def test_roles_are_found_from_how_shapes_grow():
@@ -233,6 +233,120 @@ def test_roles_are_found_from_how_shapes_grow():
         "write.kernel": "constant",
         "write.bias": "constant",
     }
+
+
+class Deep(nnx.Module):
+    """A branch of eleven layers."""
+
+    def __init__(self, *, input_shape, num_outputs, rngs, width):
+        self.read = nnx.Linear(*input_shape, width, rngs=rngs)
+        self.branch = nnx.List([nnx.Linear(width, width, rngs=rngs) for _ in range(11)])
+        self.write = nnx.Linear(width, num_outputs, rngs=rngs)
+
+    def __call__(self, x):
+        h = x = self.read(x)
+        for layer in self.branch:
+            x = layer(x)
+        return self.write(h + x)
+
+
+def test_the_eleventh_layer_of_a_branch_is_its_end():
+    model, _ = build(users(target="tests.runners.test_parametrization:Deep"), spec.Sgd())
+
+    assert [path[1] for path, leaf in model.leaves.items() if leaf.role == "branch"] == ["10", "10"]
+
+
+def roles(table, *, input_shape, optimizer, codes=False):
+    model = models.build(
+        table,
+        optimizer=optimizer,
+        input_shape=input_shape,
+        num_outputs=OUTPUTS,
+        seed=0,
+        dtype="float64",
+        input_dtype=models.CODES if codes else None,
+    )
+    return {".".join(path): leaf for path, leaf in model.leaves.items()}
+
+
+def test_the_branches_of_a_transformer_are_attention_and_the_two_layers_and_its_embeddings_are_inputs():
+    table = spec.Transformer(width=8, depth=2, heads=2, parametrization="mup", depth_exponent=1.0)
+
+    found = roles(table, input_shape=(4,), optimizer=spec.Sgd(), codes=True)
+
+    ends = {name for name, leaf in found.items() if leaf.role == "branch"}
+    assert ends == {
+        f"block_{index}.branch_{name}" for index in (0, 1) for name in ("attention.write.kernel", "mlp.write.kernel", "mlp.write.bias")
+    }
+    assert {name for name, leaf in found.items() if leaf.role == "input"} == {"characters.embedding", "positions.embedding"}
+    assert {name for name, leaf in found.items() if leaf.role == "output"} == {"output.kernel", "output.bias"}
+    # 1 / L for L = 4 branches; with a raw learning rate L times as large, which the multipliers carry.
+    gamma = np.sqrt(8)
+    assert found["block_0.branch_attention.write.kernel"].multiplier == pytest.approx(gamma / np.sqrt(8) * 4**-1 * 4**0.5)
+
+
+def test_the_branches_of_a_residual_cnn_end_with_their_last_convolution():
+    table = spec.ResidualCnn(width=8, layers_per_block=2, parametrization="mup", depth_exponent=0.5)
+
+    found = roles(table, input_shape=(16, 16, 3), optimizer=spec.Sgd())
+
+    branches = {name: leaf.role for name, leaf in found.items() if name.startswith("branch")}
+    assert branches == {f"branch_{stage}_0.conv_{k}.kernel": role for stage in range(3) for k, role in enumerate(("inner", "branch"))}
+    # gamma sqrt(1 / fan_in) L^-1/2 for L = 3 branches.
+    assert found["branch_2_0.conv_1.kernel"].multiplier == pytest.approx(np.sqrt(8) / np.sqrt(9 * 8) / np.sqrt(3))
+    assert {name: leaf.role for name, leaf in found.items() if not name.startswith("branch")} == {
+        "conv_0.kernel": "input",
+        "conv_1.kernel": "hidden",
+        "conv_2.kernel": "hidden",
+        "output.kernel": "output",
+    }
+
+
+@pytest.mark.parametrize(
+    ("form", "optimizer", "expected"),
+    [("sp", spec.Sgd(), 1.0), ("ntp", spec.Sgd(), 1.0), ("mup", spec.Sgd(), 8.0), ("mup", spec.Adam(), 1.0)],
+)
+def test_an_embeddings_vectors_learn_as_the_units_of_an_input_of_norm_one(form, optimizer, expected):
+    table = spec.Transformer(width=8, heads=2, parametrization=form)
+
+    leaf = roles(table, input_shape=(4,), optimizer=optimizer, codes=True)["characters.embedding"]
+
+    # Of what the forward pass sees, gradient descent changes multiplier^2 lr times its gradient, Adam multiplier lr times a number
+    # of size 1. Yang et al.'s table 8: width (fan_out) with SGD, 1 with Adam.
+    assert leaf.multiplier * leaf.init == pytest.approx(1.0)
+    assert leaf.multiplier ** (1 if adaptive(optimizer) else 2) * leaf.lr == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("table", "expected"),
+    [
+        (spec.Vit(), 32**-0.5),
+        (spec.Vit(parametrization="ntp"), 32**-0.5),
+        (spec.Vit(parametrization="mup"), 1 / 32),
+        (spec.Vit(parametrization="mup", base_width=64), 16**0.5 / 32),
+        (spec.Vit(parametrization="mup", base_width=128), 32**-0.5),
+    ],
+)
+def test_products_of_queries_and_keys_are_divided_by_the_root_of_their_length_and_with_mup_by_it(table, expected):
+    assert parametrization.attention_scale(table, width=128, heads=4) == pytest.approx(expected)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("optimizer", "other"), [(spec.Sgd(lr=LR), "ntp"), (spec.Adam(lr=LR), "sp")])
+def test_a_transformer_at_the_base_width_is_ntp_and_with_adam_sp(optimizer, other):
+    x = jnp.asarray(np.random.default_rng(0).integers(0, OUTPUTS, (5, 4), dtype=np.int32))
+
+    def outputs(form):
+        table = spec.Transformer(width=8, base_width=8, depth=1, heads=2, parametrization=form)
+        options = {"input_shape": (4,), "num_outputs": OUTPUTS, "seed": 1, "dtype": "float64", "input_dtype": models.CODES}
+        model = models.build(table, optimizer=optimizer, **options)
+        factors = Factors(model.factors("lr"), model.factors("eps")) if adaptive(optimizer) else None
+        transformation = optimizers.build(optimizer, model.params, factors).transformation
+        gradient = jax.grad(lambda params: jnp.mean(model.apply(params, x) ** 2))(model.params)
+        change, _ = transformation.update(gradient, transformation.init(model.params), model.params)
+        return np.asarray(model.apply(optax.apply_updates(model.params, change), x))
+
+    np.testing.assert_allclose(outputs("mup"), outputs(other), rtol=1e-9)
 
 
 def test_a_role_may_be_said_and_one_of_no_parameter_is_refused():

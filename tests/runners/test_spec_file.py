@@ -82,7 +82,7 @@ def test_the_home_folder_is_expanded_and_nothing_else(read, monkeypatch):
         # unknown kinds and words
         (
             '[data]\nname = "digts"',
-            'data.name = "digts": expected "digits", "cifar10", "mnist", "fashion-mnist", "npz", "csv", '
+            'data.name = "digts": expected "digits", "cifar10", "mnist", "fashion-mnist", "npz", "csv", "text", '
             '"chebyshev", '
             '"gaussian" or "package.module:attribute". Did you mean \'digits\'?',
         ),
@@ -98,12 +98,13 @@ def test_the_home_folder_is_expanded_and_nothing_else(read, monkeypatch):
         ('[objective]\nname = "a:b"', 'objective.name = "a:b": expected "mse" or "cross_entropy".'),
         (
             '[model]\nname = "my-net:Net"',
-            'model.name = "my-net:Net": expected "linear", "mlp", "residual-mlp", "cnn", "vgg11" or "package.module:attribute".',
+            'model.name = "my-net:Net": expected "linear", "mlp", "residual-mlp", "cnn", "simple-cnn", '
+            '"residual-cnn", "vgg11", "vit", "transformer" or "package.module:attribute".',
         ),
         ('[model]\nname = "custom"\ntarget = "Net"', 'model.target = "Net": expected text like "package.module:attribute".'),
         (
             '[model]\nactivation = "tahn"',
-            'model.activation = "tahn": expected "elu", "gelu", "relu", "softplus" or "tanh". Did you mean \'tanh\'?',
+            'model.activation = "tahn": expected "elu", "gelu", "identity", "relu", "softplus" or "tanh". Did you mean \'tanh\'?',
         ),
         (
             '[optimizer]\nlr = {kind = "cosin", peak = 1}',
@@ -172,6 +173,27 @@ def test_the_home_folder_is_expanded_and_nothing_else(read, monkeypatch):
         (
             '[data]\nname = "mnist"\n[model]\nname = "vgg11"',
             'model.name = "vgg11": needs images with sides in multiples of 32, and those of data.name = "mnist" are smaller. Use "cnn".',
+        ),
+        (
+            '[data]\nname = "text"\npath = "x"\n[model]\nname = "vit"',
+            'model.name = "vit": takes numbers, and data.name = "text" has characters. Use "transformer".',
+        ),
+        (
+            '[model]\nname = "transformer"',
+            'model.name = "transformer": takes characters, and data.name = "digits" has none. Set data.name = "text".',
+        ),
+        (
+            '[model]\nname = "simple-cnn"',
+            'model.name = "simple-cnn": needs larger images than the 8x8 of data.name = "digits". Use "cnn".',
+        ),
+        (
+            '[data]\nname = "text"\npath = "x"\nstandardize = true\n[model]\nname = "transformer"',
+            "data.standardize = true: expected false: characters are no quantities.",
+        ),
+        ('[model]\nname = "vit"\nheads = 3', "model.heads = 3: expected a number that divides model.width = 64."),
+        (
+            '[data]\nname = "mnist"\n[model]\nname = "residual-cnn"\nskip = false\nparametrization = "mup"\ndepth_exponent = 0.5',
+            "model.depth_exponent = 0.5: the model has no residual branches. Set model.skip = true.",
         ),
         *(
             (f"[optimizer]\n{optimizer}\n[measure]\n{measure}", message)

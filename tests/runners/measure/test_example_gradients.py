@@ -12,6 +12,7 @@ from runners.measure.eigenvalues import Accuracy
 from runners.measure.example_gradients import Formed, by_layer
 from runners.measure.ntk import NtkMeter
 from runners.measure.operators import Problem
+from runners.nets.activations import ACTIVATIONS
 from runners.objectives import Objective
 from tests.runners.measure import dense
 
@@ -32,6 +33,14 @@ def built(table, *input_shape):
     """A model of ours, off its initial values, and two examples."""
     model = models.build(table, input_shape=input_shape, num_outputs=dense.OUTPUTS, seed=0, dtype="float64")
     return model.apply, jax.tree.map(lambda leaf: normal(*leaf.shape), model.params), normal(2, *input_shape)
+
+
+def transformer(form="sp"):
+    """A transformer of characters, off its initial values, and two examples."""
+    table = spec.Transformer(width=4, depth=1, heads=2, mlp_ratio=1, parametrization=form)
+    options = {"num_outputs": dense.OUTPUTS, "seed": 0, "dtype": "float64", "input_dtype": models.CODES}
+    model = models.build(table, input_shape=(3,), **options)
+    return model.apply, jax.tree.map(lambda leaf: normal(*leaf.shape), model.params), jnp.array([[0, 2, 1], [1, 1, 0]], dtype=jnp.int32)
 
 
 def users(make, *input_shape):
@@ -75,7 +84,7 @@ def einsums():
 
 def activations():
     def make(rngs):
-        layers = [(nnx.Linear(4, 4, rngs=rngs), activation) for activation in models.ACTIVATIONS.values()]
+        layers = [(nnx.Linear(4, 4, rngs=rngs), activation) for activation in ACTIVATIONS.values()]
         return nnx.Sequential(*itertools.chain(*layers), nnx.Linear(4, dense.OUTPUTS, rngs=rngs))
 
     return users(make, 4)
@@ -105,6 +114,10 @@ TAKEN = {
     "mlp without biases": lambda: built(spec.Mlp(width=WIDTH, depth=2, bias=False), 4),
     "linear": lambda: built(spec.Linear(bias=True), 4),
     "convolutional net": lambda: built(spec.Cnn(width=2, depth=1, pooling="max"), 4, 4),
+    "convolutions with strides": lambda: built(spec.SimpleCnn(width=2), 19, 19),
+    "convolutions in branches": lambda: built(spec.ResidualCnn(width=2), 15, 15),
+    "vision transformer": lambda: built(spec.Vit(width=4, depth=1, heads=2, mlp_ratio=1, patch_size=2), 4, 2, 3),
+    "transformer": transformer,
     "few positions": lambda: positions(2),
     "many positions": lambda: positions(12),
     "convolutions of jax": convolutions,
@@ -124,7 +137,10 @@ def squared(jacobian, u):
     return np.asarray(u) @ rows @ rows.T @ np.asarray(u).T
 
 
-@pytest.mark.parametrize("name", TAKEN)
+SLOW = ("convolutions in branches", "vision transformer")
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in TAKEN])
 def test_the_inner_products_are_those_of_the_explicit_jacobian_scaled_or_not(name):
     apply, params, x = problem(name)
     gradients = by_layer(apply, params, x)
@@ -220,6 +236,7 @@ def told(params, x):
 
 DECLINED = {
     "tied": users_layers(lambda params, x: jnp.tanh(x @ params["w"]) @ params["w"].T @ params["v"], w=(4, 5), v=(4, 3)),
+    "transformer in another parametrization": lambda: transformer("mup"),
     "scaled": users_layers(lambda params, x: x @ (params["w"] / 2), w=(4, 3)),
     "product of weights": users_layers(lambda params, x: x @ (params["w"] @ params["v"]), w=(4, 5), v=(5, 3)),
     "looked up": users_layers(lambda params, x: x @ params["w"][jnp.array([0, 2, 1, 1])], w=(3, 3)),
