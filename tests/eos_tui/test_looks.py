@@ -29,7 +29,7 @@ SPECS = {
     "digits-edge-20270114T080000Z-00cc": {"lr": 0.25, "batch_size": 64},
 }
 LIVE = next(iter(SPECS))
-BOXES = {"help": ["question_mark"], "palette": ["colon"], "rename": ["end", "R"], "export": ["e"], "delete": ["end", "d"]}
+BOXES = {"help": ["question_mark"], "palette": ["colon"], "rename": ["end", "R"], "delete": ["end", "d"]}
 """Boxes over the list of runs, and the keys that open them."""
 
 
