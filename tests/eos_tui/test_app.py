@@ -81,6 +81,7 @@ def test_a_log_that_cannot_be_read_is_said_instead_of_the_screen(run):
         once(run.folder, width=80, height=24)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(80, 24), (120, 40)])
 async def test_the_screen_of_a_run_looks_as_agreed(run, size):
     """The golden files hold what a person has looked at; write them anew with EOS_WRITE_GOLDEN=1 after looking again."""
@@ -181,6 +182,7 @@ async def test_a_density_is_sent_once(run):
     assert regions == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 4, 7])
 async def test_the_panels_are_those_of_the_header_however_many(run, count):
     run.header(panels=tuple(msgspec.structs.replace(LOSS, title=f"panel {number}") for number in range(count)))
@@ -245,6 +247,7 @@ async def test_a_small_terminal_gets_a_line_for_each_panel_in_place_of_charts(ru
     assert shown.splitlines()[:4] == [" running   62 %", " loss 0.0100", " sharpness 6.70 =…", " NTK trace 240 = 0…"]
 
 
+@pytest.mark.slow
 async def test_resizing_to_almost_nothing_and_back_leaves_the_screen_as_it_was(run):
     async with app_of(filled(run)).run_test(size=(120, 40)) as pilot:
         before = await look(pilot)
@@ -256,6 +259,7 @@ async def test_resizing_to_almost_nothing_and_back_leaves_the_screen_as_it_was(r
     assert after == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(1, 1), (20, 5), (60, 15), (80, 24), (200, 60)])
 async def test_numbers_that_are_not_finite_or_not_positive_do_not_crash_it(run, size):
     run.header()
@@ -295,6 +299,7 @@ async def test_q_leaves_and_says_how_to_come_back(run):
     assert requests(run) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keys", [["ctrl+c"], ["ctrl+q"], ["s", "ctrl+c"], ["question_mark", "ctrl+c"]])
 async def test_ctrl_c_leaves_from_anywhere_and_asks_nothing_of_the_run(run, keys):
     app = app_of(filled(run))
@@ -366,6 +371,7 @@ async def test_l_switches_every_panel_between_log_and_linear(run):
     assert back == before
 
 
+@pytest.mark.slow
 async def test_the_help_lists_every_key_of_the_screen(run):
     async with app_of(filled(run)).run_test(size=(100, 40)) as pilot:
         await look(pilot)
@@ -381,6 +387,7 @@ async def test_the_help_lists_every_key_of_the_screen(run):
     assert all(tooltip.split(".")[0][:30] in shown for tooltip in tooltips)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("status", "words"),
     [
@@ -505,6 +512,7 @@ def filtered(pilot: Pilot[str]) -> list[Strip]:
     return [reduce(lambda strip, line_filter: strip.apply_filter(line_filter, background), pilot.app._filters, strip) for strip in strips]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("theme", ["textual-dark", "textual-light", "ansi-light", "nord"])
 async def test_another_theme_can_be_chosen(run, monkeypatch, theme):
     monkeypatch.setenv("TEXTUAL_THEME", theme)
@@ -561,6 +569,7 @@ async def test_keys_zoom_pan_and_show_all_again(run):
     assert again == whole
 
 
+@pytest.mark.slow
 async def test_a_panel_alone_takes_the_screen_and_gives_it_back(run):
     async with app_of(filled(run)).run_test(size=(120, 40)) as pilot:
         before = await look(pilot)
@@ -587,6 +596,7 @@ async def test_the_axis_and_the_average_are_chosen_by_keys(run):
     assert "seconds" not in smooth
 
 
+@pytest.mark.slow
 async def test_zooming_into_a_long_run_reads_its_points_anew(run):
     run.header(steps=20_000)
     run.write(*(StepRecord(step=k, time=k / 100, loss=1.0 + k % 2, lr=0.3) for k in range(20_000)))

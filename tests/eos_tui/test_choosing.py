@@ -104,6 +104,7 @@ async def test_footer_and_help_show_the_keys_as_they_are(run, path):
     assert "P Everything that can be done here," in told
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -139,6 +140,7 @@ def test_the_printed_screen_has_no_notices(run, path):
 # The palette
 
 
+@pytest.mark.slow
 async def test_the_palette_has_what_can_be_done_now_with_its_key(run, path):
     async with app_of(begun(run), path, '[keys]\nrun.smooth = ""').run_test(size=(80, 24)) as pilot:
         await look(pilot)
@@ -156,6 +158,7 @@ async def test_the_palette_has_what_can_be_done_now_with_its_key(run, path):
     assert len(ended) == len(living) - 2
 
 
+@pytest.mark.slow
 async def test_letters_find_a_command_and_enter_does_it(run, path):
     async with app_of(begun(run), path).run_test(size=(80, 24)) as pilot:
         await look(pilot)
@@ -196,6 +199,7 @@ async def test_the_palette_is_ascii_where_that_is_asked_and_nothing_in_it_moves_
     assert "".join(shown.splitlines()[:-1]).isascii()
 
 
+@pytest.mark.slow
 async def test_a_theme_is_chosen_by_name_and_remembered(run, path):
     app = app_of(begun(run), path)
     async with app.run_test(size=(80, 24)) as pilot:
@@ -213,6 +217,7 @@ async def test_a_theme_is_chosen_by_name_and_remembered(run, path):
 # Panels
 
 
+@pytest.mark.slow
 async def test_panels_are_hidden_and_ordered_by_keys_and_remembered(run, path):
     async with app_of(begun(run), path).run_test(size=(80, 24)) as pilot:
         await look(pilot)
@@ -240,6 +245,7 @@ def test_the_printed_screen_has_the_panels_that_were_chosen(run, path):
     assert "╭ loss" not in printed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", ["escape", "q"])
 async def test_leaving_the_list_of_panels_leaves_them_as_they_were(run, path, key):
     async with app_of(begun(run), path).run_test(size=(80, 24)) as pilot:
@@ -252,6 +258,7 @@ async def test_leaving_the_list_of_panels_leaves_them_as_they_were(run, path, ke
     assert not path.exists()
 
 
+@pytest.mark.slow
 async def test_the_last_panel_cannot_be_hidden_and_all_come_back_with_a_key(run, path):
     async with app_of(begun(run), path).run_test(size=(80, 24)) as pilot:
         await look(pilot)
@@ -266,6 +273,7 @@ async def test_the_last_panel_cannot_be_hidden_and_all_come_back_with_a_key(run,
     assert every == ["loss", "sharpness", "NTK trace"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("down", "up"), [("shift+down", "shift+up"), ("d", "u"), ("J", "K")])
 async def test_arrows_with_shift_and_plain_letters_move_a_panel_alike(run, path, down, up):
     async with app_of(begun(run), path).run_test(size=(80, 24)) as pilot:
@@ -276,6 +284,7 @@ async def test_arrows_with_shift_and_plain_letters_move_a_panel_alike(run, path,
     assert re.findall(r"\[x\] (\w+)", shown) == ["sharpness", "loss", "NTK"]
 
 
+@pytest.mark.slow
 async def test_the_list_of_panels_has_a_help_of_its_own(run, path):
     async with app_of(begun(run), path).run_test(size=(80, 24)) as pilot:
         await look(pilot)
@@ -324,6 +333,7 @@ def test_a_choice_leaves_what_is_remembered_of_other_runs_panels():
 # What else is remembered
 
 
+@pytest.mark.slow
 async def test_scale_axis_and_average_of_the_panels_are_there_again_in_the_next_app(run, path):
     async with app_of(begun(run), path).run_test(size=(120, 40)) as pilot:
         await look(pilot)
@@ -339,6 +349,7 @@ async def test_scale_axis_and_average_of_the_panels_are_there_again_in_the_next_
     assert remembered == RunView(scales={"loss": "linear"}, unit="time", smoothing=0.01)
 
 
+@pytest.mark.slow
 async def test_sort_order_and_filter_of_the_list_are_there_again_in_the_next_app(run, path):
     begun(run)
     place = run.folder.path.parent

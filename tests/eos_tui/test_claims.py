@@ -148,6 +148,7 @@ def test_few_values_are_listed_and_of_many_the_ends() -> None:
 # The catalog
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("found", CLAIMS, ids=lambda found: found.name)
 def test_the_specs_of_a_claim_are_valid_and_its_statements_name_runs_that_it_has(found: Claim) -> None:
     names = [run.name for run in found.runs]

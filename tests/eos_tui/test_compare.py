@@ -221,6 +221,7 @@ async def test_a_log_that_is_none_from_its_first_line_on_has_no_values(runs, tmp
     assert re.search(r"^ 4 .*bad +unreadable", shown, flags=re.MULTILINE)
 
 
+@pytest.mark.slow
 async def test_a_run_without_a_log_is_starting_and_joins_once_it_has_one(runs, tmp_path):
     late = FakeRun(tmp_path, name=f"late-{STAMP}9")
     with live(late):
@@ -268,6 +269,7 @@ async def test_names_and_messages_are_text_and_no_markup(tmp_path):
 # What keys do
 
 
+@pytest.mark.slow
 async def test_the_axis_turns_to_lr_x_steps_where_the_runs_lie_on_each_other(runs):
     async with app_of(runs).run_test(size=(120, 40)) as pilot:
         steps = await look(pilot)
@@ -283,6 +285,7 @@ async def test_the_axis_turns_to_lr_x_steps_where_the_runs_lie_on_each_other(run
     assert found["1"] != "-"
 
 
+@pytest.mark.slow
 async def test_the_cursor_reads_all_runs_at_a_place_and_those_that_ended_before_have_no_value(runs):
     async with app_of(runs).run_test(size=(120, 40)) as pilot:
         last = await look(pilot)
@@ -296,6 +299,7 @@ async def test_the_cursor_reads_all_runs_at_a_place_and_those_that_ended_before_
     assert none == last
 
 
+@pytest.mark.slow
 async def test_the_values_are_those_of_the_panel_with_the_focus(runs):
     async with app_of(runs).run_test(size=(120, 40)) as pilot:
         await look(pilot)
@@ -335,6 +339,7 @@ async def test_l_switches_the_scale_of_the_panel_with_the_focus_else_of_all(runs
     assert "loss ─" in all_switched
 
 
+@pytest.mark.slow
 async def test_keys_zoom_pan_and_show_all_again(runs):
     async with app_of(runs).run_test(size=(120, 40)) as pilot:
         whole = await look(pilot)
@@ -378,6 +383,7 @@ async def test_m_averages_and_after_the_longest_does_not(runs):
     assert again == before
 
 
+@pytest.mark.slow
 async def test_a_run_is_left_out_and_taken_in_again_with_the_same_line(runs):
     async with app_of(runs).run_test(size=(120, 40)) as pilot:
         before = await look(pilot)
@@ -402,6 +408,7 @@ async def test_leaving_out_all_runs_leaves_a_screen(runs):
     assert "no data yet" in shown
 
 
+@pytest.mark.slow
 async def test_d_hides_the_table_and_on_a_small_screen_puts_it_in_the_panels_place(runs):
     async with app_of(runs).run_test(size=(120, 40)) as pilot:
         large = await look(pilot)
@@ -442,6 +449,7 @@ async def test_tab_goes_through_the_panels(runs):
     assert [panel.title for panel in seen if panel][:2] == ["loss", "sharpness"]
 
 
+@pytest.mark.slow
 async def test_the_help_lists_every_key_of_the_screen(runs):
     async with app_of(runs).run_test(size=(110, 60)) as pilot:
         await look(pilot)
@@ -548,6 +556,7 @@ async def test_zooming_into_long_runs_reads_each_anew(tmp_path, monkeypatch):
 # From the list
 
 
+@pytest.mark.slow
 async def test_c_compares_the_runs_that_are_chosen_and_q_comes_back(runs, tmp_path):
     async with EosApp(tmp_path, poll_seconds=0, clock=lambda: NOW).run_test(size=(120, 40)) as pilot:
         await look(pilot)

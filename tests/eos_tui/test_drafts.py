@@ -24,7 +24,7 @@ def test_something_is_said_of_every_preset(preset, tmp_path, monkeypatch):
 
     verdict = judge(preset.path.read_text(), name=preset.name, runs=RUNS)
 
-    needs_files = preset.name.startswith(("cifar10", "mnist"))
+    needs_files = preset.name.startswith(("cifar10", "mnist", "text"))
     assert (verdict.spec is None) == needs_files
     assert bool(verdict.problem) == needs_files
     assert dict(verdict.facts)["edge"]

@@ -93,6 +93,7 @@ async def test_a_run_is_opened_and_q_comes_back_to_the_list(runs):
     assert "3 runs in" in back
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("typed", "left"),
     [("sgd", ["digits-sgd"]), ("lr>0.05", ["digits-sgd", "digits-gd"]), ("optimizer=adam", ["adam"]), ("status:finished", ["digits-gd"])],
@@ -201,6 +202,7 @@ async def test_an_empty_folder_says_how_to_begin(tmp_path):
     assert "`eos run` starts one" in " ".join(shown.split())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(60, 15), (80, 24), (200, 60), (20, 5), (1, 1)])
 async def test_the_list_fits_any_terminal(runs, size):
     async with app_of(runs).run_test(size=size) as pilot:
@@ -267,6 +269,7 @@ def test_an_age_that_is_not_known_is_a_dash():
     assert age(None, NOW) == "-"
 
 
+@pytest.mark.slow
 async def test_a_run_that_has_ended_is_renamed_and_keeps_its_stamp(runs):
     async with app_of(runs).run_test(size=(120, 20)) as pilot:
         await look(pilot)

@@ -36,6 +36,7 @@ async def holds(pilot, size):
     return "\n".join(rows)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", SIZES)
 async def test_a_hostile_run_is_shown_as_text(tmp_path, size):
     run = hostile(tmp_path, status="failed")

@@ -86,6 +86,7 @@ async def test_the_list_of_runs(runs, size):
         await assert_looks(pilot, "home")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [SIZES[0], pytest.param(SIZES[1], marks=pytest.mark.slow)])
 @pytest.mark.parametrize("box", BOXES)
 async def test_a_box_over_the_list(runs, box, size):
@@ -95,6 +96,7 @@ async def test_a_box_over_the_list(runs, box, size):
         await assert_looks(pilot, box)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", SIZES)
 async def test_a_run_with_a_cursor(runs, size):
     async with app_of(RunFolder(runs / LIVE)).run_test(size=size) as pilot:
@@ -103,6 +105,7 @@ async def test_a_run_with_a_cursor(runs, size):
         await assert_looks(pilot, "run")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", SIZES)
 async def test_the_panels_of_a_run_are_chosen(runs, size):
     async with app_of(RunFolder(runs / LIVE)).run_test(size=size) as pilot:
@@ -118,14 +121,16 @@ async def test_runs_over_each_other(runs, size):
         await assert_looks(pilot, "compare")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", SIZES)
 async def test_a_new_run(runs, size):
     async with app_of(runs).run_test(size=size) as pilot:
         await look(pilot)
-        await pilot.press("n")
+        await pilot.press("n", "slash", *"digits-gd", "enter")
         await assert_looks(pilot, "new-run")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", SIZES)
 async def test_a_replay(runs, size):
     folder = replay(RunFolder(runs / list(SPECS)[1]), speed=20.0, at=600, clock=lambda: 0.0)

@@ -101,11 +101,12 @@ async def test_it_begins_with_the_preset_that_eos_run_runs(runs):
         assert f"{runs}/digits-gd-..." in opened.shown
 
 
+@pytest.mark.slow
 async def test_arrows_choose_another_preset(runs):
     async with Opened(runs) as opened:
         below = await opened.press("down")
         above = await opened.press("k", "k")
-        first = await opened.press(*["up"] * 8)
+        first = await opened.press(*["up"] * 12)
 
     assert "> digits-momentum" in below
     assert "(2+2b)/lr" in below
@@ -139,6 +140,7 @@ async def test_escape_takes_the_filter_away_before_it_leaves(runs):
     assert "filter" not in shown.splitlines()[0]
 
 
+@pytest.mark.slow
 async def test_what_is_wrong_is_said_while_it_is_typed_and_what_follows_once_it_is_right(runs):
     async with Opened(runs) as opened:
         await opened.press("e")
@@ -173,6 +175,7 @@ async def test_a_spec_that_is_wrong_cannot_be_started(runs, fake):
     assert made(runs) == []
 
 
+@pytest.mark.slow
 async def test_g_goes_to_the_line_of_the_problem(runs):
     async with Opened(runs) as opened:
         await opened.press("e")
@@ -224,6 +227,7 @@ async def test_what_was_typed_stays_while_other_presets_are_looked_at(runs):
     assert "# mine" in back
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", ["q", pytest.param("escape", marks=pytest.mark.slow)])
 async def test_leaving_asks_where_something_typed_would_be_lost(runs, key):
     async with Opened(runs) as opened:
@@ -268,6 +272,7 @@ async def test_a_signal_ends_the_app_without_a_question(runs):
         assert opened.app._exit is True
 
 
+@pytest.mark.slow
 async def test_w_writes_the_text_to_a_file_that_eos_run_takes(runs, tmp_path):
     async with Opened(runs) as opened:
         await opened.type("# mine\n")
@@ -317,6 +322,7 @@ async def test_n_names_the_run(runs):
     assert f"{runs}/a-b-..." in unchanged
 
 
+@pytest.mark.slow
 async def test_s_starts_the_run_and_shows_it_and_q_comes_back_to_the_text(runs, fake):
     fake("wait")
     async with Opened(runs) as opened:

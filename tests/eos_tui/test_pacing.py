@@ -77,6 +77,7 @@ def run(tmp_path, monkeypatch):
         yield found
 
 
+@pytest.mark.slow
 def test_a_terminal_that_stops_reading_has_one_frame_to_read_when_it_goes_on(run):
     terminal = Answering(run.folder.path)
     terminal.read_until("NTK trace")

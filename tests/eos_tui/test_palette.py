@@ -129,6 +129,7 @@ def kinds(written):
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("environ", "sent"),
     [

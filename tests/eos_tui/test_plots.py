@@ -59,6 +59,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     return figures
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("ending", "beginning"), [(".png", b"\x89PNG"), (".pdf", b"%PDF"), (".svg", b"<?xml"), (".SVG", b"<?xml")])
 def test_the_ending_says_the_format(tmp_path: Path, ending: str, beginning: bytes) -> None:
     output = tmp_path / "new folder" / f"figure{ending}"
@@ -70,6 +71,7 @@ def test_the_ending_says_the_format(tmp_path: Path, ending: str, beginning: byte
     assert list(output.parent.iterdir()) == [output]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", ["svg", "pdf", "png"])
 def test_the_same_log_makes_the_same_file(tmp_path: Path, ending: str) -> None:
     run = make_run(tmp_path)
@@ -227,6 +229,7 @@ def test_the_densities_of_several_runs_are_the_last_of_each_in_its_colour(tmp_pa
     assert [text.get_text() for text in drawn[0].axes[1].get_legend().get_texts()] == ["density", "2/lr"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("numbers", [(), (0.0, 0.0), (None, None), (1e300, 1e-300), (-1.0, 5e-324), (1e-50, 1e50)])
 def test_a_density_of_any_numbers_makes_a_figure(tmp_path: Path, numbers: tuple[float | None, ...]) -> None:
     output = plot([with_density(tmp_path, at=numbers, density=numbers, sem=numbers)], tmp_path / "figure.png")

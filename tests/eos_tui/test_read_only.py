@@ -75,6 +75,7 @@ async def test_keys_that_would_touch_the_run_do_nothing(run: FakeRun, key: str) 
     assert requests(run) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", ["s", "r", "R", "e", "d"])
 async def test_keys_that_would_touch_runs_of_the_list_do_nothing(tmp_path: Path, key: str) -> None:
     run = filled(FakeRun(tmp_path))
@@ -91,6 +92,7 @@ async def test_keys_that_would_touch_runs_of_the_list_do_nothing(tmp_path: Path,
     assert requests(run) == []
 
 
+@pytest.mark.slow
 async def test_keys_that_only_look_do_what_they_do_elsewhere(run: FakeRun) -> None:
     app = app_of(run.folder.path.parent)
     async with app.run_test(size=(100, 30)) as pilot:
@@ -105,6 +107,7 @@ async def test_keys_that_only_look_do_what_they_do_elsewhere(run: FakeRun) -> No
         assert isinstance(app.screen, HomeScreen)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [HomeScreen, RunScreen])
 async def test_the_help_tells_of_the_keys_that_are_left(run: FakeRun, kind: type[Screen[None]]) -> None:
     app = app_of(run.folder if kind is RunScreen else run.folder.path.parent)

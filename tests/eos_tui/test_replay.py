@@ -211,6 +211,7 @@ def test_the_playhead_stays_within_the_run(clock, to, at):
 # The screen
 
 
+@pytest.mark.slow
 async def test_the_screen_shows_the_run_as_it_went_and_says_that_it_is_a_replay(run, clock):
     async with app_of(run, clock, speed=2.0).run_test(size=(120, 40)) as pilot:
         await look(pilot)
@@ -225,6 +226,7 @@ async def test_the_screen_shows_the_run_as_it_went_and_says_that_it_is_a_replay(
     assert "All steps are done." in after
 
 
+@pytest.mark.slow
 async def test_keys_hold_hurry_and_move_the_replay(run, clock):
     async with app_of(run, clock).run_test(size=(120, 40)) as pilot:
         await look(pilot)
@@ -386,6 +388,7 @@ def test_what_cannot_be_is_said_and_nothing_is_written(run, arguments, said):
     assert said in " ".join(result.output.split())
 
 
+@pytest.mark.slow
 def test_a_replay_in_a_terminal_plays_to_the_end_and_is_recorded(run, tmp_path):
     path = tmp_path / "session.cast"
     command = [sys.executable, "-m", "eos_tui", "replay", run.folder.name, "--speed", "20", "--record", str(path)]

@@ -33,6 +33,7 @@ def made(tmp_path: Path) -> list[RunFolder]:
     return all_runs(tmp_path / "runs" / "reproduce" / "tiny")
 
 
+@pytest.mark.slow
 def test_runs_are_made_once_and_each_statement_has_its_row(tmp_path: Path) -> None:
     first = eos("finish", "tiny", "--json", cwd=tmp_path)
     again = eos("die", "tiny", "--json", cwd=tmp_path)
@@ -57,6 +58,7 @@ def test_a_changed_spec_is_a_new_run(tmp_path: Path) -> None:
     assert len(made(tmp_path)) == 4
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_ends_with_a_checkpoint_and_goes_on_with_the_next_call(tmp_path: Path) -> None:
     process = subprocess.Popen(command("wait", "tiny", "--jobs", "1", cwd=tmp_path), stderr=subprocess.PIPE, text=True, cwd=tmp_path)
     deadline = time.monotonic() + 30
@@ -95,6 +97,7 @@ def test_runners_that_die_at_once_leave_rows_and_what_they_printed(tmp_path: Pat
     assert "ModuleNotFoundError: No module named 'jax'" in done.stderr
 
 
+@pytest.mark.slow
 def test_the_rows_a_figure_and_a_section_of_a_page_are_written(tmp_path: Path) -> None:
     done = eos("finish", "tiny", "-o", "out", "--markdown", "claims.md", cwd=tmp_path)
 

@@ -25,6 +25,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeRun]:
         yield alive
 
 
+@pytest.mark.slow
 async def test_details_stand_beside_the_panels_on_a_wide_screen(run):
     async with app_of(filled(run)).run_test(size=(160, 50)) as pilot:
         before = await look(pilot)
@@ -39,6 +40,7 @@ async def test_details_stand_beside_the_panels_on_a_wide_screen(run):
     assert after == before
 
 
+@pytest.mark.slow
 async def test_details_take_the_panels_place_on_a_narrow_screen_and_scroll(run):
     async with app_of(filled(run)).run_test(size=(80, 20)) as pilot:
         before = await look(pilot)
@@ -56,6 +58,7 @@ async def test_details_take_the_panels_place_on_a_narrow_screen_and_scroll(run):
     assert after == before
 
 
+@pytest.mark.slow
 async def test_the_output_is_shown_as_it_grows(run):
     run.folder.output.write_text("".join(f"line {k}\n" for k in range(100)))
     async with app_of(filled(run)).run_test(size=(100, 30)) as pilot:
@@ -74,6 +77,7 @@ async def test_the_output_is_shown_as_it_grows(run):
     assert "details of" in third
 
 
+@pytest.mark.slow
 async def test_an_open_drawer_that_has_not_changed_sends_nothing(run):
     async with app_of(filled(run)).run_test(size=(160, 50)) as pilot:
         await look(pilot)
@@ -86,6 +90,7 @@ async def test_an_open_drawer_that_has_not_changed_sends_nothing(run):
     assert frames == []
 
 
+@pytest.mark.slow
 async def test_the_focus_goes_to_the_drawer_and_back(run):
     async with app_of(filled(run)).run_test(size=(120, 40)) as pilot:
         await look(pilot)
@@ -100,6 +105,7 @@ async def test_the_focus_goes_to_the_drawer_and_back(run):
     assert after is before
 
 
+@pytest.mark.slow
 async def test_a_panel_with_the_focus_is_seen_whole_where_not_all_fit(run):
     run.header(panels=tuple(replace(LOSS, title=f"panel {number}") for number in range(6)))
     run.progress(range(51))
@@ -141,6 +147,7 @@ async def test_a_terminal_that_is_too_small_says_what_charts_need(run, size):
     assert "╭" not in shown
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(60, 15), (20, 5), (1, 1)])
 async def test_no_key_fails_on_the_smallest_screens(run, size):
     run.folder.output.write_text("printed\n" * 50)

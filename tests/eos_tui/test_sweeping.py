@@ -140,6 +140,7 @@ def kill_scheduler(folder: SweepFolder) -> None:
     until(lambda: not folder.is_held())
 
 
+@pytest.mark.slow
 def test_what_outlives_its_scheduler_is_waited_for_and_an_interrupt_stops_all_with_checkpoints(eos: Start, tmp_path: Path) -> None:
     first = eos("wait", "sweep", "digits-gd", "--seeds", "3", "--jobs", "2")
     folder = the_sweep(tmp_path, running=2)

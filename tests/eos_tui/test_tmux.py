@@ -120,6 +120,7 @@ def test_keys_change_the_screen(tmux: Tmux, run: FakeRun, columns: int, rows: in
     assert is_untouched(run)
 
 
+@pytest.mark.slow
 def test_the_view_outlives_its_clients_and_fits_each_of_them(tmux: Tmux, run: FakeRun) -> None:
     viewer = tmux.open([*EOS, "watch", NAME], columns=80, rows=24)
     assert not is_wide(tmux.shows("loss (log)"))
@@ -137,6 +138,7 @@ def test_the_view_outlives_its_clients_and_fits_each_of_them(tmux: Tmux, run: Fa
     assert is_untouched(run)
 
 
+@pytest.mark.slow
 def test_the_end_of_tmux_is_the_viewers_and_not_the_runs(tmux: Tmux, run: FakeRun) -> None:
     viewer = tmux.open([*EOS, "watch", NAME], columns=80, rows=24)
     tmux.shows("step 1,860 of 3,000")

@@ -128,6 +128,7 @@ def test_leaving_restores_the_terminal_and_never_touches_the_run(held_elsewhere,
 IGNORES_HANG_UPS = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN); "
 
 
+@pytest.mark.slow
 def test_a_terminal_without_unicode_is_sent_ascii_alone(held_elsewhere):
     run, _ = held_elsewhere
     terminal = Terminal(run.folder.path, environ={"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"})

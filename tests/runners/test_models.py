@@ -281,6 +281,7 @@ def test_a_transformer_reads_its_outputs_from_the_last_character_and_none_sees_a
 # --- what curvature needs ---
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("table", EVERY_KIND, ids=str)
 def test_forward_over_reverse_products_are_derivatives_of_the_gradient(table):
     model = build(table)
@@ -302,6 +303,7 @@ def test_forward_over_reverse_products_are_derivatives_of_the_gradient(table):
     assert np.linalg.norm(product) > 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("table", EVERY_KIND, ids=str)
 def test_an_examples_outputs_do_not_depend_on_the_other_examples(table):
     model, x = build(table), examples_of(table, 4)
@@ -536,6 +538,7 @@ def test_a_users_function_that_makes_no_module_is_refused():
         build(spec.CustomModel(target="builtins:dict"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kernel_size", [1, 2, 3, 4])
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("stride", [1, 2, 4])

@@ -112,6 +112,7 @@ def test_gradient_descent_is_that_of_ordinary_parameters_with_a_learning_rate_by
     np.testing.assert_allclose(found, trained(apply, ordinary, transformation), rtol=1e-9, atol=1e-11)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("alpha", [0.0, 0.5, 1.0])
 def test_adam_is_that_of_ordinary_parameters_with_a_learning_rate_and_an_epsilon_by_role(alpha):
     width, depth, eps = 12, 3, 1e-3
@@ -134,6 +135,7 @@ def test_adam_is_that_of_ordinary_parameters_with_a_learning_rate_and_an_epsilon
     np.testing.assert_allclose(found, trained(apply, ordinary, optax.multi_transform(adams, {name: name for name in RESIDUAL})), rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_adam_is_that_of_the_raw_form_where_epsilon_does_not_count():
     width = 12
     model, optimizer = build(spec.ResidualMlp(width=width, depth=3, parametrization="mup"), spec.Adam(lr=LR, eps=1e-30))
@@ -148,6 +150,7 @@ def test_adam_is_that_of_the_raw_form_where_epsilon_does_not_count():
     np.testing.assert_allclose(found, trained(partial(raw_net, gamma=np.sqrt(width)), raw, transformation), rtol=1e-7)
 
 
+@pytest.mark.slow
 def test_at_the_base_width_mup_is_ntp_and_with_adam_sp():
     wide = {"width": 8, "base_width": 8}
     pairs = [(spec.Sgd(lr=LR), "ntp"), (spec.Adam(lr=LR), "sp")]
@@ -169,6 +172,7 @@ def test_the_first_outputs_are_those_of_the_same_net_over_gamma(form, optimizer)
     np.testing.assert_allclose(model.apply(model.params, x), plain.apply(plain.params, x) / gamma, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_the_preconditioner_is_what_the_update_divides_the_momentum_by_at_one_learning_rate():
     model, optimizer = build(spec.ResidualMlp(width=8, depth=2, parametrization="mup", depth_exponent=1.0), spec.Adam(lr=LR, eps=1e-2))
     params, state = model.params, optimizer.transformation.init(model.params)
@@ -215,6 +219,7 @@ def users(**keys):
     return spec.CustomModel(**({"target": "tests.runners.test_parametrization:Users", "arguments": {"width": 8}} | keys))
 
 
+@pytest.mark.slow
 def test_roles_are_found_from_how_shapes_grow():
     model, _ = build(users(parametrization="mup"), spec.Sgd())
 

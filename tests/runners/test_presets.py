@@ -47,6 +47,7 @@ def test_heavy_ball_sharpens_to_its_own_edge_far_beyond_two_over_lr():
     assert all(0.9 <= ratio <= 1.1 for ratio in ratios(records, since=600))
 
 
+@pytest.mark.slow
 def test_adam_brings_the_preconditioned_sharpness_to_its_edge():
     records = run("digits-adam", steps=500, sharpness_every=100, ntk_every=0)
 
@@ -54,6 +55,7 @@ def test_adam_brings_the_preconditioned_sharpness_to_its_edge():
     assert all(0.9 <= ratio <= 1.1 for ratio in found)
 
 
+@pytest.mark.slow
 def test_a_small_batch_stays_below_two_over_lr_with_k_near_its_edge():
     records = run("digits-sgd", steps=1000, sharpness_every=250, ntk_every=500)
 

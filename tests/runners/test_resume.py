@@ -223,6 +223,7 @@ def test_a_killed_process_resumes_bit_for_bit(tmp_path):
     assert measured(cut_off) == measured(whole)
 
 
+@pytest.mark.slow
 def test_a_run_that_crashed_before_its_first_checkpoint_begins_again(tmp_path):
     asked = spec(OPTIMIZERS["sgd"], checkpoint_every=0)
     whole, cut_off = make(tmp_path, "whole", asked), make(tmp_path, "cut-off", asked)
@@ -248,6 +249,7 @@ def test_ten_kills_at_random_moments_leave_no_trace(tmp_path):
     assert measured(cut_off) == measured(whole)
 
 
+@pytest.mark.slow
 def test_a_signal_leaves_a_checkpoint_and_an_end_and_the_run_goes_on_bit_for_bit(tmp_path):
     asked = spec(HeavyBall(lr=0.01, batch_size=32), steps=3000, checkpoint_every=0)
     stopped = make(tmp_path, "stopped", asked)

@@ -56,6 +56,7 @@ def test_indices_are_int32_and_within_the_examples(sampling, num_examples, batch
     assert drawn.max() < num_examples
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampling", SAMPLINGS)
 def test_any_step_can_be_redone_alone(sampling):
     looped = batches(60, num_examples=100, batch_size=16, sampling=sampling)
@@ -117,6 +118,7 @@ def test_an_epoch_visits_distinct_examples_and_drops_the_last_incomplete_batch(n
         assert len(set(epoch.tolist())) == per_epoch * batch_size
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_examples", [2, 3, 5, 7])
 def test_every_order_of_an_epoch_is_equally_likely(num_examples):
     drawn = batches(60_000, num_examples=num_examples, batch_size=num_examples, sampling="epochs")

@@ -114,6 +114,7 @@ def test_each_update_is_that_of_a_plain_loop_in_float64():
         kernel, bias = kernel - 0.1 * gradients[0], bias - 0.1 * gradients[1]
 
 
+@pytest.mark.slow
 def test_sam_differentiates_a_second_time_on_the_same_batch_with_the_weight_decay_and_logs_the_first():
     with jax.enable_x64(True):
         sam, decay = Sam(lr=0.1, rho=0.3, batch_size=20), 0.2
@@ -179,6 +180,7 @@ def test_measuring_does_not_change_the_training(small):
 FOLLOWED = replace(UNMEASURED, sharpness_every=1, solve_every=5, verify_every=0)
 
 
+@pytest.mark.slow
 def test_a_followed_sharpness_is_the_quotient_of_a_vector_that_took_a_power_step_with_the_hessian_of_two_updates_before():
     with jax.enable_x64(True):
         spec = replace(
@@ -281,6 +283,7 @@ def test_a_chunk_ends_at_the_next_measurement_or_checkpoint():
     assert ends == [5, 8, 10, 15, 16, 20]
 
 
+@pytest.mark.slow
 def test_a_chunk_of_slow_steps_is_short():
     runner = TrainRunner(SMALL)
     runner._step_seconds = 0.15
@@ -355,6 +358,7 @@ def test_the_log_says_the_rate_as_it_was_asked_for(small):
     assert {record.lr for record in of(StepRecord, small[1])} == {0.1}
 
 
+@pytest.mark.slow
 def test_seeds_decide_start_and_order_one_by_one():
     spec = replace(SMALL, optimizer=Sgd(lr=0.05, batch_size=8), measure=UNMEASURED)
 

@@ -190,6 +190,7 @@ def test_a_quadratic_that_batches_only_scale_has_the_quotient_along_its_gradient
     assert found["interaction_aware_sharpness"] == pytest.approx(mean * quotient, rel=dense.ROUNDING)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "chunk_size"), [(MSE, 3), (CROSS_ENTROPY, 1000)])
 def test_the_full_batch_gives_the_curvature_along_the_full_gradient_four_times_without_any_error(name, chunk_size):
     case = dense.named(name)
@@ -231,6 +232,7 @@ def test_single_examples_of_a_linear_model_with_one_output_have_their_squared_in
 # --- all batches enumerated ---
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "size"), [(MSE, 3), (CROSS_ENTROPY, 3), (CROSS_ENTROPY, 1)])
 def test_over_all_batches_the_quantities_and_their_errors_are_those_of_the_dense_hessians(name, size):
     batches, scale = subsets(7, size), size_of_hessians(name)
@@ -246,6 +248,7 @@ def test_over_all_batches_the_quantities_and_their_errors_are_those_of_the_dense
         close(sems(found)[quantity], errors[quantity], scale=scale * by_full_gradient)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("size", "with_replacement"), [(4, False), (3, True)])
 def test_random_batches_give_the_means_over_all_batches(size, with_replacement):
     case = subset_case(CROSS_ENTROPY, 5)
@@ -380,6 +383,7 @@ def drawn_with(case, key):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("quantity", QUANTITIES)
 def test_measurements_with_many_keys_have_the_mean_the_scatter_and_the_reported_error_of_their_law(quantity):
     chances, outcomes, errors = law(few()[1], DRAWN)

@@ -77,6 +77,7 @@ def mass_at(values, nodes, weights, *, within):
 # --- closed forms ---
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", [4, 100])
 def test_an_order_of_the_distinct_eigenvalues_gives_them_all_with_the_squared_components_of_the_probe(order):
     nodes, weights, vectors = multiplied(matrix(REPEATED), num_probes=2, order=order)
@@ -258,6 +259,7 @@ def test_the_grid_covers_the_nodes_with_a_margin_and_holds_the_whole_mass(order,
     assert -2 * math.exp(-2 * math.pi**2) <= 1 - spacing * found.sum() <= math.erfc(4 / 2**0.5) / 2 + 2 * math.exp(-2 * math.pi**2)
 
 
+@pytest.mark.slow
 def test_the_width_is_what_the_quadrature_resolves():
     """A flat spectrum, whose smoothed density is known, from half as many nodes as the matrix has eigenvalues."""
     spectrum = np.linspace(-1, 1, 120)

@@ -140,6 +140,7 @@ def squared(jacobian, u):
 SLOW = ("convolutions in branches", "vision transformer")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in TAKEN])
 def test_the_inner_products_are_those_of_the_explicit_jacobian_scaled_or_not(name):
     apply, params, x = problem(name)

@@ -29,6 +29,7 @@ def test_the_values_are_the_largest_eigenvalues_of_the_dense_matrix(name):
     np.testing.assert_allclose(found.values, np.linalg.eigvalsh(case.gauss_newton)[:-3:-1], rtol=TIGHT.tolerance)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunk_size", [3, 1000])
 def test_what_it_carries_along_a_vector_is_the_dense_quadratic_form(chunk_size):
     case = dense.named(dense.NAMES[1])
@@ -39,6 +40,7 @@ def test_what_it_carries_along_a_vector_is_the_dense_quadratic_form(chunk_size):
     assert float(found) == pytest.approx(np.asarray(v) @ case.gauss_newton @ np.asarray(v), rel=dense.ROUNDING)
 
 
+@pytest.mark.slow
 def test_the_residual_share_is_what_the_residual_matrix_has_along_the_top_eigenvector():
     case = dense.named(dense.NAMES[0])
     decay = case.objective.weight_decay
@@ -55,6 +57,7 @@ def test_the_residual_share_is_what_the_residual_matrix_has_along_the_top_eigenv
     assert 0.01 < abs(found) < 1
 
 
+@pytest.mark.slow
 def test_a_linear_models_sharpness_leaves_nothing_to_the_residual_part():
     case = dense.named("linear, cross-entropy")
 

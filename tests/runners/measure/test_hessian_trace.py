@@ -82,6 +82,7 @@ def left_out_one_by_one(operator, vectors):
 # --- against the definition and dense matrices ---
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_products", [4, 59])
 def test_it_is_the_mean_over_the_projectors_that_leave_one_vector_out(num_products):
     operator = matrix(INDEFINITE)
@@ -127,6 +128,7 @@ def test_a_small_operator_is_summed_column_by_column(num_products):
     np.testing.assert_allclose(found.value, spectrum.sum(), rtol=0, atol=dense.ROUNDING * 5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "spectrum",
     [np.zeros(DIM), np.array([7.0, *np.zeros(DIM - 1)]), np.array([1e6, -30, 2, -1, *np.zeros(DIM - 4)]), np.full(DIM, -3.0)],
@@ -189,6 +191,7 @@ def test_too_few_products_for_an_error_are_refused():
 KEYS = 2000
 
 
+@pytest.mark.slow
 def test_over_many_keys_the_mean_is_the_trace():
     operator = matrix(INDEFINITE)
 
@@ -198,6 +201,7 @@ def test_over_many_keys_the_mean_is_the_trace():
     assert abs(np.mean(found.value) - INDEFINITE.sum()) <= 4 * standard_error
 
 
+@pytest.mark.slow
 def test_over_many_keys_error_and_spread_are_those_of_the_theory():
     """Of A^2 = 1: images of Gaussian vectors are a random subspace, and every variance is known.
 

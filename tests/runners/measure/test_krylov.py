@@ -38,6 +38,7 @@ def double_precision():
         yield
 
 
+@pytest.mark.slow
 def test_values_are_the_largest_signed_ones_of_an_indefinite_spectrum_in_float64(double_precision):
     operator, _ = matrix(INDEFINITE, dtype=np.float64)
 
@@ -47,6 +48,7 @@ def test_values_are_the_largest_signed_ones_of_an_indefinite_spectrum_in_float64
     np.testing.assert_allclose(found.values, INDEFINITE[:3], rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_in_float32_the_values_are_right_to_the_tolerance():
     operator, _ = matrix(INDEFINITE)
 
@@ -126,6 +128,7 @@ def test_it_gives_up_after_max_products_and_says_so():
     assert np.isfinite(found.values).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("tolerance", "is_near"), [(1e-3, False), (1e-2, False), (3e-2, False), (8e-2, True)])
 def test_a_looser_tolerance_calls_no_eigenvalue_near_that_is_further_than_one_percent_and_itself(tolerance, is_near):
     # The second eigenvalue, 5 % below, is looked at again only where it counts as near.

@@ -32,6 +32,7 @@ def test_the_groups_cover_each_parameter_once():
     assert masks["a"].tolist() == [True] * 4 + [False] * 9, "in the order of the flat parameters"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunk_size", [3, 1000])
 def test_the_values_are_the_largest_eigenvalues_of_the_blocks_of_the_dense_hessian(chunk_size):
     case = dense.named(MLP)
@@ -57,6 +58,7 @@ def test_the_blocks_of_a_quadratic_have_their_own_spectra_and_a_negative_one_has
         assert found.values[name] == pytest.approx(max(top, 0), rel=TIGHT.tolerance, abs=1e-12)
 
 
+@pytest.mark.slow
 def test_no_block_is_sharper_than_the_whole():
     case = dense.named(MLP)
 

@@ -39,6 +39,7 @@ def growth(kernel, *, num_outputs, p, lr):
     return np.abs(np.linalg.eigvals(np.kron(step, step) + lr**2 * p * noise)).max()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("num_examples", "num_outputs", "p"), [(6, 1, 0.3), (6, 1, 1.0), (4, 2, 0.4), (3, 3, 0.05)])
 def test_at_the_threshold_the_second_moment_neither_grows_nor_decays(num_examples, num_outputs, p):
     kernel = random_kernel(num_examples, num_outputs, 25)
@@ -121,6 +122,7 @@ def test_the_noise_kernel_norm_is_near_one_there_for_spread_spectra_and_below_fo
     assert norm < 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", dense.NAMES[1:3])
 def test_the_kernel_is_that_of_the_dense_jacobian(name):
     case = dense.named(name)

@@ -312,6 +312,7 @@ def estimate(noise, known, *, trace, rank, errors=None, sem=0.0, frobenius=None)
     return kernel_norm(noise, known, trace=trace), error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("noise", KINDS)
 @pytest.mark.parametrize("count", [0, 1, 5])
 def test_k_of_the_whole_spectrum_lies_within_the_error(noise, count):

@@ -173,6 +173,7 @@ def test_a_linear_model_has_as_trace_the_mean_squared_input_times_its_outputs():
 # --- probes that each example has of its own ---
 
 
+@pytest.mark.slow
 def test_examples_own_probes_give_the_trace_on_average(per_example):
     case, measurements = per_example
 
@@ -214,6 +215,7 @@ def group_variances(case, size):
     return [probe_variance(matrix[i : i + length, i : i + length]) for i in range(0, len(matrix), length)]
 
 
+@pytest.mark.slow
 def test_probes_of_groups_give_the_trace_on_average(grouped):
     case, size, measurements = grouped
 
@@ -285,6 +287,7 @@ def test_with_a_preconditioner_everything_is_that_of_the_scaled_matrix():
     assert abs(norms.mean() - np.sum(matrix**2)) < SIGMAS * standard_error(norms)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("size", "method"), [(None, "hutchinson per example, by layer"), (3, "hutchinson in groups of 3")])
 def test_with_a_preconditioner_probes_give_the_trace_of_the_scaled_matrix_on_average(size, method):
     measurements, matrix, jacobian = preconditioned("hutchinson", size)

@@ -95,6 +95,7 @@ def test_the_normalized_flow_has_the_valley_s_invariant():
     assert math.log(x) + x**2 / 2 == pytest.approx(math.log(2) + 2 - 1, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_the_velocity_is_minus_the_projected_gradient_of_the_top_eigenvalue():
     x = project(net, jnp.array(np.random.default_rng(1).standard_normal(18))).point
     hessian = jax.jit(jax.hessian(net))
@@ -111,6 +112,7 @@ def test_the_velocity_is_minus_the_projected_gradient_of_the_top_eigenvalue():
     assert found["sqrt"] == pytest.approx(-flat @ slopes / 8, abs=1e-7 * values[-1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_in_the_valley_the_algorithm_tracks_its_flow_the_closer_the_smaller_its_learning_rate(kind):
     length = 1.0 if kind == "normalized" else math.sqrt(5)
