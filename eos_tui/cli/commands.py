@@ -7,7 +7,7 @@ import typer
 
 from eos_tui import __version__
 from eos_tui.cli import comparing, configuring, files, looking, overlaying, replaying, reproducing, requests, running, serving, sweeping
-from eos_tui.cli.drawing import Ascii, LowBandwidth, Theme
+from eos_tui.cli.drawing import Ascii, LowBandwidth, Mouse, Theme
 from eos_tui.cli.group import Group
 
 app = typer.Typer(
@@ -34,14 +34,15 @@ def eos(
     ascii_only: Ascii = False,
     low_bandwidth: LowBandwidth = None,
     theme: Theme = None,
+    mouse: Mouse = False,
 ) -> None:
     """Train neural networks in the terminal and watch where they stand against the edge of stability."""
     if context.invoked_subcommand is None:
         if sys.stdin.isatty() and sys.stdout.isatty():
-            running.watch(ascii_only=ascii_only, low_bandwidth=low_bandwidth, theme=theme)
+            running.watch(ascii_only=ascii_only, low_bandwidth=low_bandwidth, theme=theme, mouse=mouse)
         else:
             typer.echo(context.get_help())
-    elif ascii_only or low_bandwidth is not None or theme is not None:
+    elif ascii_only or low_bandwidth is not None or theme is not None or mouse:
         raise typer.BadParameter("stands behind a command that draws, as in `eos watch --ascii`.", param_hint="An option of how to draw")
 
 

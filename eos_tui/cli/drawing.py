@@ -19,19 +19,29 @@ Theme = Annotated[
     typer.Option(metavar="NAME", help="Colours: ansi-dark, ansi-light, eos-dark, eos-light, textual-dark, ...", show_default=False),
 ]
 
+Mouse = Annotated[
+    bool, typer.Option("--mouse", help="Let clicks and the wheel read and zoom charts; text is then selected with Shift held, as a rule.")
+]
 
-def drawing(*, ascii_only: bool, low_bandwidth: bool | None, theme: str | None) -> dict[str, Any]:
+
+def drawing(*, ascii_only: bool, low_bandwidth: bool | None, theme: str | None, mouse: bool) -> dict[str, Any]:
     """What of how to draw the command line says, by the keys of the settings' table `display`.
 
     Args:
         ascii_only: Whether --ascii was given.
         low_bandwidth: As --low-bandwidth or --no-low-bandwidth says; None without.
         theme: As --theme says; None without.
+        mouse: Whether --mouse was given.
 
     Raises:
         typer.BadParameter: If there is no such theme.
     """
-    given = {"ascii": ascii_only or None, "low_bandwidth": low_bandwidth, "theme": None if theme is None else _known(theme)}
+    given = {
+        "ascii": ascii_only or None,
+        "low_bandwidth": low_bandwidth,
+        "theme": None if theme is None else _known(theme),
+        "mouse": mouse or None,
+    }
     return {key: value for key, value in given.items() if value is not None}
 
 

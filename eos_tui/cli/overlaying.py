@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from eos_tui.cli.drawing import Ascii, LowBandwidth, Theme, drawing
+from eos_tui.cli.drawing import Ascii, LowBandwidth, Mouse, Theme, drawing
 from eos_tui.cli.group import Json, RunsDir, print_json, print_table, say
 from runners.errors import LogError, RunFolderError
 
@@ -26,6 +26,7 @@ def compare(
     ascii_only: Ascii = False,
     low_bandwidth: LowBandwidth = None,
     theme: Theme = None,
+    mouse: Mouse = False,
 ) -> None:
     """Compare runs: their curves, and in what their specs differ.
 
@@ -35,7 +36,7 @@ def compare(
     from runners import run_folder
 
     folders = _found(run_folder.runs_dir(runs_dir), runs)
-    options = drawing(ascii_only=ascii_only, low_bandwidth=low_bandwidth, theme=theme)
+    options = drawing(ascii_only=ascii_only, low_bandwidth=low_bandwidth, theme=theme, mouse=mouse)
     if once:
         attending.print_screen(folders, options=options)
     elif as_json or plain or not attending.is_terminal():

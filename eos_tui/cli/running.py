@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from eos_tui.cli.drawing import Ascii, LowBandwidth, Theme, drawing
+from eos_tui.cli.drawing import Ascii, LowBandwidth, Mouse, Theme, drawing
 from eos_tui.cli.group import Plain, Run, RunsDir
 
 Detach = Annotated[bool, typer.Option("--detach", help="Start it, print its name, and leave.")]
@@ -26,6 +26,7 @@ def run(
     ascii_only: Ascii = False,
     low_bandwidth: LowBandwidth = None,
     theme: Theme = None,
+    mouse: Mouse = False,
 ) -> None:
     """Start a run and watch it.
 
@@ -36,7 +37,7 @@ def run(
     from eos_tui.cli import attending
     from runners import run_folder, spec_file
 
-    options = drawing(ascii_only=ascii_only, low_bandwidth=low_bandwidth, theme=theme)
+    options = drawing(ascii_only=ascii_only, low_bandwidth=low_bandwidth, theme=theme, mouse=mouse)
     loaded = spec_file.load(spec, overrides or [])
     launch.check(loaded)
     launched = launch.start(spec_file.with_absolute_paths(loaded), name=name or launch.name_of(spec), runs=run_folder.runs_dir(runs_dir))
@@ -55,6 +56,7 @@ def watch(
     ascii_only: Ascii = False,
     low_bandwidth: LowBandwidth = None,
     theme: Theme = None,
+    mouse: Mouse = False,
 ) -> None:
     """Watch a run, live or ended; without a name all of them.
 
@@ -65,7 +67,7 @@ def watch(
     from runners import run_folder, sweeps
 
     place = run_folder.runs_dir(runs_dir)
-    options = drawing(ascii_only=ascii_only, low_bandwidth=low_bandwidth, theme=theme)
+    options = drawing(ascii_only=ascii_only, low_bandwidth=low_bandwidth, theme=theme, mouse=mouse)
     if sweep := sweeps.named(place, run):
         place, run = sweep.path, None
     if once:
@@ -87,10 +89,11 @@ def resume(
     ascii_only: Ascii = False,
     low_bandwidth: LowBandwidth = None,
     theme: Theme = None,
+    mouse: Mouse = False,
 ) -> None:
     """Continue a stopped or crashed run from its checkpoint."""
     from eos_tui.cli import attending
     from runners import run_folder
 
-    options = drawing(ascii_only=ascii_only, low_bandwidth=low_bandwidth, theme=theme)
+    options = drawing(ascii_only=ascii_only, low_bandwidth=low_bandwidth, theme=theme, mouse=mouse)
     attending.resume(run_folder.find(run_folder.runs_dir(runs_dir), run), detach=detach, plain=plain, options=options)

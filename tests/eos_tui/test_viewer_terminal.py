@@ -146,6 +146,20 @@ def test_a_terminal_without_unicode_is_sent_ascii_alone(held_elsewhere):
     assert "+-" in screen
 
 
+@pytest.mark.slow
+def test_with_the_mouse_a_click_in_a_chart_reads_all_panels_at_a_step(held_elsewhere):
+    run, _ = held_elsewhere
+    terminal = Terminal(run.folder.path, command=[sys.executable, "-m", "eos_tui", "watch", str(run.folder.path), "--mouse"])
+    terminal.read_until("2/lr = ")
+
+    os.write(terminal.master, b"\x1b[<0;30;10M\x1b[<0;30;10m")
+    terminal.read_until("at step ")
+    os.write(terminal.master, b"\x03")
+    terminal.end()
+
+    assert b"\x1b[?1000h" in terminal.written
+
+
 @pytest.mark.parametrize("how", [{}, {"before": IGNORES_HANG_UPS}, {"is_controlling": False}], ids=["", "under nohup", "without SIGHUP"])
 def test_closing_the_terminal_ends_the_viewer_and_never_touches_the_run(held_elsewhere, how):
     run, runner = held_elsewhere
