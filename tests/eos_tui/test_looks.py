@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from textual.pilot import Pilot
+from textual.widgets import Footer
 
 from eos_tui.app import EosApp
 from eos_tui.replay import replay
@@ -92,6 +93,8 @@ async def test_the_list_of_runs(runs, size):
 async def test_a_box_over_the_list(runs, box, size):
     async with app_of(runs).run_test(size=size) as pilot:
         await look(pilot)
+        # Textual draws the keys below a box anew some time after the box.
+        pilot.app.screen.query_one(Footer).display = False
         await pilot.press(*BOXES[box])
         await assert_looks(pilot, box)
 
@@ -110,6 +113,7 @@ async def test_a_run_with_a_cursor(runs, size):
 async def test_the_panels_of_a_run_are_chosen(runs, size):
     async with app_of(RunFolder(runs / LIVE)).run_test(size=size) as pilot:
         await look(pilot)
+        pilot.app.screen.query_one(Footer).display = False
         await pilot.press("v", "down", "down", "space")
         await assert_looks(pilot, "panels")
 
