@@ -127,17 +127,23 @@ class CompareScreen(FrugalScreen[None]):
             tooltip="Numbers, or each over its own threshold: of the panel with the focus, else of all.",
         ),
         Binding(
-            "l", "toggle_scale", "log", id="compare.log", tooltip="Logarithmic or linear axis: of the panel with the focus, else of all."
+            "l", "toggle_scale", "log", id="compare.scale", tooltip="Logarithmic or linear axis: of the panel with the focus, else of all."
         ),
         Binding("d", "differences", "differences", id="compare.differences", tooltip="The keys in which the specs differ, or not."),
-        Binding("left", "cursor(-1)", "read", id="compare.left", tooltip="Read the values at a place: the cursor, one column to the left."),
-        Binding("right", "cursor(1)", show=False, id="compare.right", tooltip="The cursor, one column to the right."),
+        Binding(
+            "left",
+            "cursor(-1)",
+            "read",
+            id="compare.cursor_left",
+            tooltip="Read the values at a place: the cursor, one column to the left.",
+        ),
+        Binding("right", "cursor(1)", show=False, id="compare.cursor_right", tooltip="The cursor, one column to the right."),
         Binding(
             "less_than_sign",
             "cursor(-10)",
             show=False,
             key_display="<",
-            id="compare.far-left",
+            id="compare.cursor_far_left",
             tooltip="The cursor, ten columns to the left.",
         ),
         Binding(
@@ -145,13 +151,15 @@ class CompareScreen(FrugalScreen[None]):
             "cursor(10)",
             show=False,
             key_display=">",
-            id="compare.far-right",
+            id="compare.cursor_far_right",
             tooltip="The cursor, ten columns to the right.",
         ),
-        Binding("plus", "zoom(1)", "zoom", key_display="+", id="compare.closer", tooltip="Less of the axis, around the cursor or the end."),
-        Binding("minus", "zoom(-1)", show=False, key_display="-", id="compare.wider", tooltip="More of the axis."),
-        Binding("left_square_bracket", "pan(-1)", show=False, key_display="[", id="compare.earlier", tooltip="Earlier."),
-        Binding("right_square_bracket", "pan(1)", show=False, key_display="]", id="compare.later", tooltip="Later."),
+        Binding(
+            "plus", "zoom(1)", "zoom", key_display="+", id="compare.zoom_in", tooltip="Less of the axis, around the cursor or the end."
+        ),
+        Binding("minus", "zoom(-1)", show=False, key_display="-", id="compare.zoom_out", tooltip="More of the axis."),
+        Binding("left_square_bracket", "pan(-1)", show=False, key_display="[", id="compare.pan_left", tooltip="Earlier."),
+        Binding("right_square_bracket", "pan(1)", show=False, key_display="]", id="compare.pan_right", tooltip="Later."),
         Binding("0", "whole", show=False, id="compare.whole", tooltip="All of the axis."),
         Binding("f", "follow", show=False, id="compare.follow", tooltip="Follow the end of the furthest run, or stay where the window is."),
         Binding(
@@ -163,17 +171,17 @@ class CompareScreen(FrugalScreen[None]):
                 f"leave_out({number - 1})",
                 show=False,
                 key_display="1 - 9",
-                id=f"compare.run-{number}",
+                id=f"compare.run_{number}",
                 tooltip="Leave out the run with this tag, or take it in again.",
             )
             for number in range(1, 10)
         ),
-        Binding("tab", "app.focus_next", show=False, id="compare.next", tooltip="The next panel."),
+        Binding("tab", "app.focus_next", show=False, id="compare.next_panel", tooltip="The next panel."),
         Binding(
             "enter",
             "alone",
             "panel",
-            id="compare.alone",
+            id="compare.one_panel",
             tooltip="The panel with the focus, else the first, on the whole screen; again for all.",
         ),
         Binding("escape", "back", show=False, id="compare.back", tooltip="All panels again; else no cursor; else all of the axis."),

@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
+from jax.flatten_util import ravel_pytree
 from optax.tree_utils import tree_get
 
 from runners import models, optimizers, parametrization, spec, spec_file
@@ -376,3 +377,24 @@ def test_a_role_may_be_said_and_one_of_no_parameter_is_refused():
 def test_what_does_not_go_together_is_said(overrides, words):
     with pytest.raises(SpecError, match=words):
         spec_file.load("digits-gd", overrides)
+
+
+@pytest.mark.parametrize("form", ["ntp", "mup"])
+def test_the_sharpness_is_gamma_squared_times_that_of_the_raw_values(form):
+    width, gamma_0 = 6, 0.8
+    model, _ = build(spec.ResidualMlp(width=width, depth=1, parametrization=form, gamma=gamma_0), spec.Sgd(lr=LR))
+    gamma = gamma_0 * (np.sqrt(width) if form == "mup" else 1.0)
+    names = ("input", "branch_0", "output")
+    effective = raw_values(model, names)
+    raw = [jnp.asarray(effective[name] * np.sqrt(effective[name].shape[0])) for name in names]
+    raw[-1] = raw[-1] * gamma
+
+    def sharpness(apply, params):
+        x, y = data()
+        flat, unravel = ravel_pytree(params)
+        hessian = jax.hessian(lambda flat: 0.5 * jnp.mean(jnp.sum((apply(unravel(flat), x) - y) ** 2, axis=1)))(flat)
+        return np.linalg.eigvalsh(hessian)[-1]
+
+    own, of_raw = sharpness(model.apply, model.params), sharpness(partial(raw_net, gamma=gamma), raw)
+
+    np.testing.assert_allclose(own, gamma**2 * of_raw, rtol=1e-9)
