@@ -12,9 +12,9 @@ from itertools import accumulate
 import msgspec
 from msgspec.structs import asdict, replace
 
-from eos_tui.claims import evidence
-from eos_tui.claims.evidence import Evidence
-from eos_tui.claims.statements import Chart, Line
+from eos_tui import evidence
+from eos_tui.evidence import Evidence
+from eos_tui.figures import Chart, Line
 from eos_tui.series import Key
 from runners import spec_file
 from runners.errors import SpecError

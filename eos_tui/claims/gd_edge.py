@@ -8,7 +8,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 
-from eos_tui.claims.evidence import (
+from eos_tui.claims.statements import Bounds, Claim, Finding, PlannedRun, Runs, Statement, worst
+from eos_tui.evidence import (
     BATCH_LOSS,
     PRECONDITIONED_RATIO,
     RATIO,
@@ -20,7 +21,7 @@ from eos_tui.claims.evidence import (
     mean,
     over,
 )
-from eos_tui.claims.statements import Bounds, Chart, Claim, Finding, Line, PlannedRun, Runs, Statement, worst
+from eos_tui.figures import Chart, Line
 
 COHEN_2021 = "Cohen et al. (2021), arXiv 2103.00065"
 COHEN_2022 = "Cohen et al. (2022), abstract, arXiv 2207.14484"

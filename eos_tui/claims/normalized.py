@@ -12,8 +12,9 @@ import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
-from eos_tui.claims.evidence import BATCH_LOSS, SHARPNESS, Evidence, Measured, NotMeasuredError, Quantity, mean, over
-from eos_tui.claims.statements import Bounds, Chart, Claim, Finding, Line, PlannedRun, Runs, Statement, worst
+from eos_tui.claims.statements import Bounds, Claim, Finding, PlannedRun, Runs, Statement, worst
+from eos_tui.evidence import BATCH_LOSS, SHARPNESS, Evidence, Measured, NotMeasuredError, Quantity, mean, over
+from eos_tui.figures import Chart, Line
 
 ARORA = "Arora, Li and Panigrahi (2022), arXiv 2205.09745"
 DERIVED = "derived"

@@ -10,7 +10,8 @@ from typing import NamedTuple, TypeAlias
 
 import msgspec
 
-from eos_tui.claims.evidence import Evidence, Measured, NotMeasuredError
+from eos_tui.evidence import Evidence, Measured, NotMeasuredError
+from eos_tui.figures import Chart
 from eos_tui.snapshot import Status
 from runners import spec_file
 from runners.experiments import Spec
@@ -98,26 +99,6 @@ class PlannedRun:
     def spec(self) -> Spec:
         """The spec, checked."""
         return spec_file.load(CONFIGS / f"{self.config}.toml", self.overrides)
-
-
-class Line(NamedTuple):
-    """A line of a figure."""
-
-    label: str
-    points: Sequence[tuple[float, float]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Chart:
-    """A figure's part, as data."""
-
-    x: str
-    y: str
-    lines: tuple[Line, ...]
-    references: tuple[tuple[float, str], ...] = ()
-    """Values of y to hold the lines against, and what each is."""
-    log_x: bool = False
-    log_y: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

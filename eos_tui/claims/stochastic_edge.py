@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from eos_tui.claims.evidence import (
+from eos_tui.claims.statements import Bounds, Claim, Finding, PlannedRun, Runs, Statement, worst
+from eos_tui.evidence import (
     BATCH_RATIO,
     KERNEL,
     KERNEL_BOUND,
@@ -24,7 +25,7 @@ from eos_tui.claims.evidence import (
     over,
     spread,
 )
-from eos_tui.claims.statements import Bounds, Chart, Claim, Finding, Line, PlannedRun, Runs, Statement, worst
+from eos_tui.figures import Chart, Line
 
 AGARWALA = "Agarwala and Pennington (2024), abstract, arXiv 2404.19261"
 COHEN = "Cohen et al. (2021), arXiv 2103.00065"

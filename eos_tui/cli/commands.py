@@ -6,7 +6,20 @@ from typing import Annotated
 import typer
 
 from eos_tui import __version__
-from eos_tui.cli import comparing, configuring, files, looking, overlaying, replaying, reproducing, requests, running, serving, sweeping
+from eos_tui.cli import (
+    comparing,
+    configuring,
+    files,
+    looking,
+    overlaying,
+    replaying,
+    reporting,
+    reproducing,
+    requests,
+    running,
+    serving,
+    sweeping,
+)
 from eos_tui.cli.drawing import Ascii, LowBandwidth, Mouse, Theme
 from eos_tui.cli.group import Group
 
@@ -61,6 +74,9 @@ app.command()(files.plot)
 app.command()(overlaying.compare)
 app.command("compare-flow")(comparing.compare_flow)
 app.command()(sweeping.sweep)
+app.command("transfer")(reporting.transfer_)
+app.command("coord-check")(reporting.coord_check)
+app.command()(reporting.consistency)
 app.command()(reproducing.reproduce)
 app.command()(looking.presets)
 app.command()(looking.doctor)

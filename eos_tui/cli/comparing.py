@@ -52,8 +52,8 @@ def compare_flow(
     """
     import msgspec
 
-    from eos_tui import beside, plots
-    from eos_tui.claims import execution, figures
+    from eos_tui import beside, figures, plots
+    from eos_tui.claims import execution
     from runners import run_folder
 
     if output is not None:
@@ -87,8 +87,8 @@ def _predict(folder: "RunFolder", place: Path, *, predict: str, from_step: int, 
     """Make the run with its prediction, and tell of it."""
     import msgspec
 
-    from eos_tui import beside
-    from eos_tui.claims import evidence, execution, figures
+    from eos_tui import beside, evidence, figures
+    from eos_tui.claims import execution
 
     if from_step:
         raise typer.BadParameter("it does not go with --predict, which has its own first step.", param_hint="--from-step")

@@ -85,8 +85,8 @@ def _reproduce(
 ) -> None:
     import msgspec
 
-    from eos_tui import launch, scheduling
-    from eos_tui.claims import evidence, execution, figures, report, statements
+    from eos_tui import evidence, figures, launch, scheduling
+    from eos_tui.claims import execution, report, statements
     from runners import run_folder
 
     if output is not None:

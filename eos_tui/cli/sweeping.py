@@ -75,14 +75,14 @@ def sweep(
             raise typer.BadParameter("--continue takes a sweep as it is: leave out SPEC, --grid, --seeds, --set and --name.")
         folder = sweeps.find(place, go_on)
         if dry_run:
-            _print_runs(folder, as_json=as_json)
+            _print_values(_rows(folder), as_json=as_json)
         else:
-            _attend(folder, jobs=jobs, detach=detach, as_json=as_json)
+            attend(folder, jobs=jobs, detach=detach, as_json=as_json)
         return
     if spec is None:
         raise typer.BadParameter("Name a spec, such as `eos sweep digits-gd --grid optimizer.lr=0.1:0.8:x2`, or --continue a sweep.")
-    document, found, table, label = _asked(spec, grid or [], overrides or [], seeds=seeds)
-    runs = _planned(document, found, label=label, yes=yes)
+    document, found, table, label = asked(spec, grid or [], overrides or [], seeds=seeds)
+    runs = planned(document, found, label=label, yes=yes)
     together = jobs or table.jobs or scheduling.default_jobs(len(runs))
     say(_estimate(runs, jobs=together))
     if dry_run:
@@ -98,10 +98,10 @@ def sweep(
         grid={axis.key: [value.text for value in axis.values] for axis in found},
         jobs=together,
     )
-    _attend(folder, jobs=None, detach=detach, as_json=as_json)
+    attend(folder, jobs=None, detach=detach, as_json=as_json)
 
 
-def _asked(
+def asked(
     spec: str, grid: "Sequence[str]", overrides: "Sequence[str]", *, seeds: int | None
 ) -> "tuple[Document, tuple[Axis, ...], SweepTable, str]":
     """What all runs have in common, what varies, the file's table [sweep], and how messages call the file."""
@@ -125,7 +125,7 @@ def _asked(
     return document, found, table, label
 
 
-def _planned(document: "Document", found: "Sequence[Axis]", *, label: str, yes: bool) -> "list[PlannedRun]":
+def planned(document: "Document", found: "Sequence[Axis]", *, label: str, yes: bool) -> "list[PlannedRun]":
     """The runs, with all that they need found to be there."""
     from eos_tui import launch
     from runners import expansion
@@ -150,8 +150,19 @@ def _estimate(runs: "Sequence[PlannedRun]", *, jobs: int) -> str:
     return f"{len(runs):,} {'run' if len(runs) == 1 else 'runs'}, {steps:,} steps in all, {together}."
 
 
-def _attend(folder: "SweepFolder", *, jobs: int | None, detach: bool, as_json: bool) -> None:
-    """Start the sweep's scheduler, unless one works already, and tell what it does until it has gone, or leave it to itself."""
+def attend(folder: "SweepFolder", *, jobs: int | None, detach: bool = False, as_json: bool = False, prints: bool = True) -> None:
+    """Start the sweep's scheduler, unless one works already, and tell what it does until it has gone, or leave it to itself.
+
+    Args:
+        folder: The sweep.
+        jobs: Runs at the same time; None for as many as the sweep was made with.
+        detach: Whether to leave it to itself.
+        as_json: Whether how the runs stand is printed as JSON.
+        prints: Whether it is printed at all.
+
+    Raises:
+        typer.Exit: With 0 when all runs finished or diverged.
+    """
     from eos_tui import sweeping
     from eos_tui.cli.attending import Signals
     from runners import sweeps
@@ -167,7 +178,7 @@ def _attend(folder: "SweepFolder", *, jobs: int | None, detach: bool, as_json: b
     if is_held:
         if jobs:
             say("--jobs is left out: the scheduler that works at it keeps its own number.")
-        _watch(folder, detach=detach, as_json=as_json)
+        _watch(folder, detach=detach, as_json=as_json, prints=prints)
         return
     process = sweeping.start(folder, jobs=jobs or folder.read().jobs)
     if detach:
@@ -184,11 +195,11 @@ def _attend(folder: "SweepFolder", *, jobs: int | None, detach: bool, as_json: b
             return process.poll() is None
 
         _tell(folder, lives=lives, start=start)
-    code = _conclude(folder, start=start, as_json=as_json)
+    code = _conclude(folder, start=start, as_json=as_json, prints=prints)
     raise typer.Exit(int(ExitCode.INTERRUPTED if signals.received and code is ExitCode.FAILED else code))
 
 
-def _watch(folder: "SweepFolder", *, detach: bool, as_json: bool) -> None:
+def _watch(folder: "SweepFolder", *, detach: bool, as_json: bool, prints: bool) -> None:
     """Tell what a scheduler does that somebody else has started."""
     from runners import sweeps
 
@@ -201,7 +212,7 @@ def _watch(folder: "SweepFolder", *, detach: bool, as_json: bool) -> None:
     except KeyboardInterrupt:
         say(f"Left; the sweep was not touched. Come back with `eos sweep --continue {name}`.")
         raise typer.Exit(int(ExitCode.INTERRUPTED)) from None
-    raise typer.Exit(int(_conclude(folder, start=0, as_json=as_json)))
+    raise typer.Exit(int(_conclude(folder, start=0, as_json=as_json, prints=prints)))
 
 
 def _wait_started(folder: "SweepFolder", process: "subprocess.Popen[bytes]", start: int) -> None:
@@ -276,12 +287,15 @@ class Lines:
         say(f"[{self._num_done}/{self._num_runs}] {message}")
 
 
-def _conclude(folder: "SweepFolder", *, start: int, as_json: bool) -> ExitCode:
+def _conclude(folder: "SweepFolder", *, start: int, as_json: bool, prints: bool) -> ExitCode:
     """Print how all runs stand and say what can be done now; the exit code."""
     from runners import sweeps
     from runners.sweeps import SweepEndRecord
 
-    counts = _print_runs(folder, as_json=as_json)
+    rows = _rows(folder)
+    if prints:
+        _print_values(rows, as_json=as_json)
+    counts = Counter(row["status"] for row in rows)
     records, _ = folder.records(start)
     end = next((record for record in reversed(records) if isinstance(record, SweepEndRecord)), None)
     again = f"`eos sweep --continue {sweeps.reference(folder)}` goes on."
@@ -303,8 +317,8 @@ def _say_death(folder: "SweepFolder") -> None:
     say("\n".join([f"{folder.name}: its scheduler died; runs that it had begun go on. {again}", *last_lines(folder.output)]))
 
 
-def _print_runs(folder: "SweepFolder", *, as_json: bool) -> "Counter[str]":
-    """Print the sweep's runs as a table, or as JSON; how many there are by status."""
+def _rows(folder: "SweepFolder") -> list[dict[str, Any]]:
+    """How the sweep's runs stand."""
     import msgspec
 
     from eos_tui import summary
@@ -315,8 +329,7 @@ def _print_runs(folder: "SweepFolder", *, as_json: bool) -> "Counter[str]":
         path = RunFolder(folder.path / run.run)
         row = summary.row(path, now=time.time()) if path.path.is_dir() else summary.unreadable(path)
         rows.append({"run": run.run, "values": run.values} | msgspec.to_builtins(row))
-    _print_values(rows, as_json=as_json)
-    return Counter(row["status"] for row in rows)
+    return rows
 
 
 def _print_values(rows: list[dict[str, Any]], *, as_json: bool) -> None:

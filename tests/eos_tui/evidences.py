@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from eos_tui.claims.evidence import Evidence
+from eos_tui.evidence import Evidence
 from eos_tui.snapshot import RunSnapshot, Status
 from runners.records import EndRecord
 

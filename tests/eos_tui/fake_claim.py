@@ -10,9 +10,10 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from eos_tui import launch
 from eos_tui.claims import catalog
-from eos_tui.claims.evidence import SHARPNESS
-from eos_tui.claims.statements import Bounds, Chart, Claim, Line, PlannedRun, Statement, worst
+from eos_tui.claims.statements import Bounds, Claim, PlannedRun, Statement, worst
 from eos_tui.cli import main
+from eos_tui.evidence import SHARPNESS
+from eos_tui.figures import Chart, Line
 
 FAKE = (sys.executable, str(Path(__file__).with_name("fake_runner.py")))
 

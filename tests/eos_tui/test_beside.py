@@ -9,8 +9,8 @@ from msgspec.structs import replace
 from typer.testing import CliRunner
 
 from eos_tui import beside
-from eos_tui.claims.evidence import Evidence
 from eos_tui.cli.commands import app
+from eos_tui.evidence import Evidence
 from eos_tui.snapshot import empty
 from runners import run_folder, spec_file
 from runners.errors import SpecError

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from eos_tui import evidence as evidence_of
 from eos_tui.claims import catalog, report
-from eos_tui.claims import evidence as evidence_of
-from eos_tui.claims.evidence import KERNEL, RATIO, SHARPNESS, TRACE, Measured, NotMeasuredError, mean, over, spread
 from eos_tui.claims.statements import CONFIGS, Bounds, Claim, PlannedRun, Row, Statement, listed, rows, worst
+from eos_tui.evidence import KERNEL, RATIO, SHARPNESS, TRACE, Measured, NotMeasuredError, mean, over, spread
 from eos_tui.snapshot import Status
 from runners import spec_file
 from runners.errors import EosError, OutputError

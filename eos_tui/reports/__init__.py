@@ -1,0 +1,1 @@
+"""What a sweep's runs say together: one module a question, and what they share."""
