@@ -361,7 +361,7 @@ def test_consistency_prints_the_distances_to_the_largest(tmp_path: Path) -> None
 
     assert code == 0
     assert out.splitlines()[1] == "distance to width 256"
-    # (1 + 1/64) / (1 + 1/256) - 1 and (1 + 1/128) / (1 + 1/256) - 1.
+    # The ratios of 1 + 1/64 and 1 + 1/128 to 1 + 1/256, less 1.
     assert [" ".join(line.split()) for line in out.splitlines()[3:]] == ["loss width 64 1.17 % 1.17 % -", "width 128 0.389 % 0.389 % -"]
 
 
