@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
+import msgspec
+
 from eos_tui.scheduling import Ended, LocalPool, Queue, num_cores
 from eos_tui.snapshot import RunSnapshot, Status
 from eos_tui.watcher import RunWatcher
@@ -20,7 +22,7 @@ from runners import data_files, run_folder, spec_file
 from runners.errors import DataError, RunFolderError
 from runners.experiments import Spec
 from runners.run_folder import RunFolder
-from runners.spec import Train
+from runners.spec import Data, Train
 
 POLL_SECONDS = 0.2
 FINAL = (Status.FINISHED, Status.DIVERGED)
@@ -54,22 +56,37 @@ class Reporter(Protocol):
         """A run's runner has gone."""
 
 
-def check_data(plan: Sequence[Planned], *, claim: str) -> None:
-    """Find out, before anything starts, whether the data of all runs is there.
+def check_data(plan: Sequence[Planned], *, claim: str) -> dict[str, str]:
+    """The runs whose data is not here, by name: which files are missing, or hold too few examples, and where they come from.
 
     Args:
         plan: The runs.
-        claim: What needs it, for the message.
+        claim: What needs them, for the message.
 
     Raises:
-        DataError: If files are missing, or hold too few examples; says which, and where they come from.
+        DataError: If that is so for all of them.
     """
-    for spec in (planned.spec() for planned in plan):
-        try:
-            if isinstance(spec, Train):
-                data_files.check(spec.data)
-        except DataError as error:
-            raise DataError(f"{claim} needs a data set that is not here. {error}") from error
+    missing = {}
+    known: dict[bytes, str | None] = {}
+    for planned in plan:
+        spec = planned.spec()
+        if isinstance(spec, Train):
+            key = msgspec.json.encode(spec.data)
+            if key not in known:
+                known[key] = _lacking(spec.data)
+            if problem := known[key]:
+                missing[planned.name] = problem
+    if len(missing) == len(plan):
+        raise DataError(f"{claim} needs a data set that is not here. {next(iter(missing.values()))}")
+    return missing
+
+
+def _lacking(data: Data) -> str | None:
+    try:
+        data_files.check(data)
+    except DataError as error:
+        return str(error)
+    return None
 
 
 def carry_out(plan: Sequence[Planned], folder: Path, *, jobs: int, reporter: Reporter) -> dict[str, RunFolder]:

@@ -118,14 +118,22 @@ class Claim:
     charts: Callable[[Runs], Sequence[Chart]]
 
 
-def rows(claim: Claim, runs: Runs) -> list[Row]:
+def rows(claim: Claim, runs: Runs, missing: Mapping[str, str] | None = None) -> list[Row]:
     """A row for each statement of the claim, whether it holds or not.
 
     Args:
         claim: The claim.
-        runs: The evidence of all its runs.
+        runs: The evidence of all its runs but those that could not be made.
+        missing: Why these could not be, by name.
     """
-    return [_row(statement, {name: runs[name] for name in statement.runs}) for statement in claim.statements]
+    found = []
+    for statement in claim.statements:
+        why = next((missing[name] for name in statement.runs if name in missing), None) if missing else None
+        if why is not None:
+            found.append(_told(statement, None, {}, seconds=0.0, why=f"Not measured: {why}"))
+        else:
+            found.append(_row(statement, {name: runs[name] for name in statement.runs}))
+    return found
 
 
 def worst(values: Mapping[str, Measured], bounds: Bounds) -> Finding:

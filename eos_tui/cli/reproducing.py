@@ -12,7 +12,9 @@ from eos_tui.cli.group import Json, RunsDir, print_json, say
 from runners.errors import ExitCode
 
 if TYPE_CHECKING:
-    from eos_tui.claims.statements import Claim
+    from collections.abc import Sequence
+
+    from eos_tui.claims.statements import Claim, PlannedRun
     from runners.run_folder import RunFolder
 
 FOLDER = "reproduce"
@@ -91,11 +93,14 @@ def _reproduce(
 
     if output is not None:
         figures.check()
-    execution.check_data(claim.runs, claim=claim.name)
+    missing = execution.check_data(claim.runs, claim=claim.name)
+    if missing:
+        say(f"{len(missing)} of {len(claim.runs)} runs are left out, their data is not here: {', '.join(missing)}.")
     folder = run_folder.runs_dir(runs_dir) / FOLDER / claim.name
-    folders, cpu_seconds = _carried_out(claim, folder, jobs=jobs or scheduling.num_cores())
+    plan = [planned for planned in claim.runs if planned.name not in missing]
+    folders, cpu_seconds = _carried_out(claim.name, plan, folder, jobs=jobs or scheduling.num_cores())
     runs = {name: evidence.read(found) for name, found in folders.items()}
-    rows = statements.rows(claim, runs)
+    rows = statements.rows(claim, runs, missing)
     if as_json:
         print_json(msgspec.to_builtins(rows))
     else:
@@ -117,18 +122,18 @@ def _reproduce(
         figures.draw(claim.charts(runs), output / f"{claim.name}.svg")
 
 
-def _carried_out(claim: "Claim", folder: Path, *, jobs: int) -> "tuple[dict[str, RunFolder], float]":
+def _carried_out(name: str, plan: "Sequence[PlannedRun]", folder: Path, *, jobs: int) -> "tuple[dict[str, RunFolder], float]":
     """The claim's run folders, and the processor time that went into those that were not there yet."""
     from eos_tui.claims import execution
     from eos_tui.cli.progress import Bars, Lines
 
-    reporter = Bars(len(claim.runs)) if sys.stderr.isatty() else Lines(len(claim.runs))
+    reporter = Bars(len(plan)) if sys.stderr.isatty() else Lines(len(plan))
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     try:
         with reporter:
-            folders = execution.carry_out(claim.runs, folder, jobs=jobs, reporter=reporter)
+            folders = execution.carry_out(plan, folder, jobs=jobs, reporter=reporter)
     except KeyboardInterrupt:
-        say(f"Interrupted; the runs have taken a checkpoint. `eos reproduce {claim.name}` goes on from there.")
+        say(f"Interrupted; the runs have taken a checkpoint. `eos reproduce {name}` goes on from there.")
         raise typer.Exit(int(ExitCode.INTERRUPTED)) from None
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime

@@ -33,7 +33,7 @@ class Best(Struct, frozen=True, kw_only=True):
     values: dict[str, Any]
     """What makes the size, by key."""
     lr: float
-    """With the lowest mean loss over seeds."""
+    """With the lowest mean loss over seeds; the lowest one tried where at each a run diverged."""
     by_seed: tuple[float, ...]
     """That of each seed alone; one number where there is one seed."""
     between: float | None
@@ -41,6 +41,7 @@ class Best(Struct, frozen=True, kw_only=True):
     between_error: float | None
     """Standard error of log(between) over seeds; null with fewer than two that have one."""
     loss: float
+    """Infinite, in JSON null, where at each learning rate a run diverged."""
     loss_error: float | None
     """Standard error over seeds; null with one."""
     end: str | None
@@ -145,7 +146,7 @@ def group(trials: Sequence[Trial], *, values: Mapping[str, Any], tolerance: floa
         tolerance: Steps of the grid that the best may move.
 
     Raises:
-        OutputError: If a size has fewer than three learning rates, or all its runs diverged.
+        OutputError: If a size has fewer than three learning rates.
     """
     by_size: dict[str, list[Trial]] = {}
     for each in sorted(trials, key=lambda trial: [members.in_order(value) for value in trial.size.values()]):
@@ -173,7 +174,7 @@ def best(trials: Sequence[Trial]) -> Best:
     """The best learning rate of one size.
 
     Raises:
-        OutputError: If there are fewer than three learning rates, or all runs diverged.
+        OutputError: If there are fewer than three learning rates.
     """
     by_lr = _by_lr(trials)
     size = trials[0].size
@@ -181,8 +182,6 @@ def best(trials: Sequence[Trial]) -> Best:
         raise OutputError(f"{members.label(size)}: runs at {len(by_lr)} learning rates have ended; a best one needs {FEWEST} at least.")
     losses = {lr: members.mean_and_sem([each.loss for each in same]) for lr, same in by_lr.items()}
     lr = min(losses, key=lambda lr: losses[lr][0])
-    if math.isinf(losses[lr][0]):
-        raise OutputError(f"{members.label(size)}: at each learning rate a run diverged. Try lower ones.")
     seeds = sorted({each.seed for each in trials})
     own = [{lr: each.loss for lr, same in by_lr.items() for each in same if each.seed == seed} for seed in seeds]
     vertices = [found for losses_of_seed in own if (found := vertex(losses_of_seed)) is not None]
@@ -224,7 +223,8 @@ def chart(trials: Sequence[Trial], found: Group, *, loss: str) -> Chart:
         means = {lr: members.mean_and_sem([trial.loss for trial in same]) for lr, same in by_lr.items()}
         finite = {lr: (mean, error or 0.0) for lr, (mean, error) in means.items() if math.isfinite(mean)}
         points = [(lr, mean) for lr, (mean, _) in finite.items()]
-        lines.append(Line(members.label(each.values), points, errors=[error for _, error in finite.values()], stars=[(each.lr, each.loss)]))
+        stars = [(each.lr, each.loss)] if each.lr in finite else []
+        lines.append(Line(members.label(each.values), points, errors=[error for _, error in finite.values()], stars=stars))
     are_positive = all(y > 0 for line in lines for _, y in line.points)
     title = f"{loss}, {members.label(found.values)}" if found.values else loss
     return Chart(x="learning rate", y=title, lines=tuple(lines), log_x=True, log_y=are_positive)
@@ -277,7 +277,9 @@ def _warnings(bests: Sequence[Best], step: float) -> list[str]:
     said = []
     for each in bests:
         size = members.label(each.values)
-        if each.end:
+        if math.isinf(each.loss):
+            said.append(f"{size}: at each learning rate a run diverged. Try lower ones.")
+        elif each.end:
             beyond = "above" if each.end == "highest" else "below"
             said.append(f"{size}: the best learning rate, {each.lr:.4g}, is the {each.end} one tried. Try some {beyond} it.")
         if _shift(each.by_seed, step) > 1 + SAME:

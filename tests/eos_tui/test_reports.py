@@ -136,13 +136,20 @@ def test_seeds_that_disagree_are_said() -> None:
     assert found.shift_by_seed == (0, 0)
 
 
-def test_two_learning_rates_or_divergence_everywhere_have_no_best() -> None:
+def test_two_learning_rates_have_no_best() -> None:
     every = [Trial({"model.width": 8}, lr, "", 1.0) for lr in LRS]
 
     with pytest.raises(OutputError, match="width 8: runs at 2 learning rates have ended; a best one needs 3"):
         transfer.best(every[:2])
-    with pytest.raises(OutputError, match="width 8: at each learning rate a run diverged"):
-        transfer.best([each._replace(loss=math.inf) for each in every])
+
+
+def test_a_size_that_diverges_at_each_learning_rate_has_its_best_one_below_them() -> None:
+    every = [each._replace(loss=math.inf) if each.size["model.width"] == 1024 else each for each in trials(lambda width: 1.0)]
+
+    found = transfer.group(every, values={}, tolerance=1)
+
+    assert (found.verdict, found.shift) == ("moves", 2)
+    assert found.warnings == ("width 1024: at each learning rate a run diverged. Try lower ones.",)
 
 
 def test_the_loss_of_a_run_is_its_mean_over_the_last_tenth_of_the_steps_or_the_last_of_what_is_asked_for() -> None:
