@@ -101,7 +101,11 @@ def _print_transfer(group: "transfer.Group", tolerance: float) -> None:
 def coord_check(
     spec: Annotated[str, typer.Argument(metavar="SPEC", help="A preset's name or a TOML file; or a sweep that a check made.")],
     *,
-    widths: Annotated[str, typer.Option(metavar="VALUES", help="Of model.width: 64,128,256 or 64:1024:x2.")] = "64:512:x2",
+    widths: Annotated[str, typer.Option(metavar="VALUES", help="64,128,256 or 64:1024:x2.")] = "64:512:x2",
+    key: Annotated[
+        str | None,
+        typer.Option(metavar="KEY", help="What the width is. [default: model.width, or a module's argument]", show_default=False),
+    ] = None,
     seeds: Annotated[int, typer.Option(metavar="N", min=1, help="Runs of each width.")] = 3,
     steps: Annotated[int, typer.Option(metavar="N", min=1, help="Steps of each run.")] = 5,
     tolerance: Annotated[float, typer.Option(metavar="SLOPE", min=0, help="Exponent of the width that passes, up or down.")] = 0.1,
@@ -133,7 +137,7 @@ def coord_check(
     folder = sweeps.named(place, spec)
     if folder is None:
         asked = [f"run.steps={steps}", *coordinates.SETTINGS, *(overrides or [])]
-        folder = _carried_out(spec, f"{coordinates.WIDTH}={widths}", asked, seeds=seeds, jobs=jobs, place=place)
+        folder = _carried_out(spec, f"{key or _width_key(spec, asked)}={widths}", asked, seeds=seeds, jobs=jobs, place=place)
     report, charts = coordinates.report(folder, tolerance=tolerance)
     if as_json:
         print_json(_finite(msgspec.to_builtins(report)))
@@ -142,6 +146,17 @@ def coord_check(
     _draw(charts, output)
     if not report.passes:
         raise typer.Exit(int(ExitCode.FAILED))
+
+
+def _width_key(spec: str, overrides: Sequence[str]) -> str:
+    """Where the spec has the width: in its own place, or among the arguments of a user's module."""
+    from runners import spec_file
+    from runners.spec import CustomModel, Train
+
+    found = spec_file.load(spec, overrides)
+    if isinstance(found, Train) and isinstance(found.model, CustomModel):
+        return f"model.arguments.{found.model.width_argument}"
+    return "model.width"
 
 
 def _carried_out(spec: str, grid: str, overrides: Sequence[str], *, seeds: int, jobs: int | None, place: Path) -> "SweepFolder":

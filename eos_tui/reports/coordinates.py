@@ -17,7 +17,6 @@ from eos_tui.reports.members import SEEDS, Member
 from runners.errors import OutputError
 from runners.sweeps import SweepFolder
 
-WIDTH = "model.width"
 KIND = "activations"
 FEWEST_WIDTHS = 3
 SETTINGS = ("measure.sharpness_every=0", "measure.ntk_every=0", "measure.evaluate_every=0", "measure.activations_every=1")
@@ -63,7 +62,7 @@ def report(folder: SweepFolder, *, tolerance: float) -> tuple[CoordinateCheck, l
     """The slopes of each layer's change over the width, and a chart after each step.
 
     Args:
-        folder: A sweep over `model.width` and seeds, of runs that measured `activations` at each step.
+        folder: A sweep over one number, the width, and seeds, of runs that measured `activations` at each step.
         tolerance: |slope| that passes.
 
     Raises:
@@ -71,9 +70,6 @@ def report(folder: SweepFolder, *, tolerance: float) -> tuple[CoordinateCheck, l
         OutputError: If there are fewer than three widths, something else varies too, or a run diverged or has no such measurement.
     """
     found, num_missing = members.read(folder)
-    others = [key for key in found[0].values if key not in (WIDTH, *SEEDS)]
-    if others or WIDTH not in found[0].values:
-        raise OutputError(f"{folder.name}: expected a sweep over {WIDTH} and seeds alone; it varies {', '.join(found[0].values)}.")
     if num_missing:
         raise OutputError(f"{folder.name}: {num_missing} runs have not finished. `eos sweep --continue {folder.name}` goes on with them.")
     return check(found, name=folder.name, tolerance=tolerance)
@@ -81,12 +77,18 @@ def report(folder: SweepFolder, *, tolerance: float) -> tuple[CoordinateCheck, l
 
 def check(found: Sequence[Member], *, name: str, tolerance: float) -> tuple[CoordinateCheck, list[Chart]]:
     """The same of runs that are read already."""
-    by_width = {values[WIDTH]: [member.run for member in same] for values, same in members.groups(found, [WIDTH])}
+    keys = [key for key in found[0].values if key not in SEEDS]
+    if len(keys) != 1 or not all(isinstance(member.values[keys[0]], int) for member in found):
+        raise OutputError(f"{name}: expected a sweep over a width and seeds alone; it varies {', '.join(found[0].values)}.")
+    by_width = {values[keys[0]]: [member.run for member in same] for values, same in members.groups(found, keys)}
     if len(by_width) < FEWEST_WIDTHS:
         raise OutputError(f"{name}: a slope with an error takes {FEWEST_WIDTHS} widths; there are {len(by_width)}.")
     diverged = [member.run.snapshot.name for member in found if member.has_diverged]
     if diverged:
-        raise OutputError(f"{name}: {', '.join(diverged)} diverged. Lower optimizer.lr: the check is of sizes, not of the edge.")
+        raise OutputError(
+            f"{name}: {', '.join(diverged)} diverged. Lower optimizer.lr, for sizes are compared; where wide nets alone diverge, "
+            "the parametrization makes them move more."
+        )
     layers = []
     changes = {layer: _by_step(by_width, f"changes.{layer}") for layer in _names(found[0].run)}
     for layer, change in changes.items():

@@ -14,7 +14,8 @@ from runners.sweeps import SweepFolder
 
 LR = "optimizer.lr"
 SEEDS = ("run.seed", "run.init_seed", "run.data_seed", "run.order_seed")
-SIZES = ("model.width", "model.depth")
+SIZES = ("model.width", "model.depth", "model.arguments.width", "model.arguments.depth")
+"""Keys that say how large a net is, of ours and of users' modules."""
 ENDED = (Status.FINISHED, Status.DIVERGED)
 """Runs that a report counts: both are results."""
 
@@ -69,7 +70,7 @@ def sizes_of(members: Sequence[Member], asked: Sequence[str], *, name: str) -> t
             raise OutputError(f"{key} does not vary in {name}. What varies: {', '.join(varied)}.")
     found = tuple(asked) or tuple(key for key in SIZES if key in varied)
     if not found:
-        expected = " or ".join(SIZES)
+        expected = " or ".join(SIZES[:2])
         raise OutputError(
             f"{name} has nets of one size: expected {expected} among what varies ({', '.join(varied)}). --size KEY names another."
         )

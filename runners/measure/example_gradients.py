@@ -20,6 +20,7 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import jax
@@ -34,10 +35,13 @@ JITTED = ("jit", "pjit")
 """Calls that mean no more than what they call."""
 VIEWS = ("reshape", "transpose", "squeeze", "broadcast_in_dim", "copy")
 """What may be done to a weight before its layer takes it: its numbers stay what they are."""
+SCALING = "mul"
+"""With a constant, what may be done to it as well: a multiplier of a parametrization."""
 LAYERS = ("dot_general", "conv_general_dilated", "add", "sub", "mul", "div")
 """What a layer may do with a weight and an activation, its two operands."""
 
 Params: TypeAlias = PyTree[Float[Array, "..."]]
+View: TypeAlias = Callable[[Array], Array]
 Gram: TypeAlias = Callable[[Float[Array, "rows outputs"]], Float[Array, "rows rows"]]
 """Directions u in the outputs of one example -> (u^T J) (v^T J)^T for each two of them."""
 
@@ -80,9 +84,9 @@ class Formed:
 def by_layer(apply: Apply, params: Params, x: Shaped[Array, "examples *input"]) -> "ByLayer | None":
     """The gradients of a model layer by layer; None if some weight enters in a way that `ByLayer` does not take.
 
-    It takes models in which each weight enters once, as it is or in another shape, into a product, a convolution or a sum with
-    something that depends on the input. Not weights that several layers share, that are computed with before (as scaled ones), or
-    that stand inside a loop, a checkpointed part or a function with a derivative of its own.
+    It takes models in which each weight enters once, as it is, in another shape or times a constant number, into a product, a
+    convolution or a sum with something that depends on the input. Not weights that several layers share, that are computed with
+    otherwise before, or that stand inside a loop, a checkpointed part or a function with a derivative of its own.
 
     Args:
         apply: The model.
@@ -158,8 +162,10 @@ class _Use:
 
     leaf: int
     """Which of the parameters."""
-    views: tuple[_Step, ...]
+    views: tuple[View, ...]
     """From the parameter to the operand."""
+    factor: float
+    """What the parameter is multiplied by on the way."""
     step: _Step
     position: int
     """Of the weight, among the two operands."""
@@ -206,15 +212,16 @@ class _Use:
         else:
             d = cotangents.reshape(rows, outputs, positions).transpose(0, 2, 1)
         if scale is None:
-            nearby = jnp.einsum("pq,uqf->upf", activations @ activations.T, d)
+            nearby = self.factor**2 * jnp.einsum("pq,uqf->upf", activations @ activations.T, d)
         else:
+            # The scale times the factor: the views multiply it as they do the weight.
             scales = _matrix(self._viewed(scale), self._summed[self.position]).reshape(outputs, inputs)
             nearby = activations**2 @ scales.T**2 * d
         return jnp.asarray(nearby.reshape(rows, -1) @ d.reshape(rows, -1).T)
 
     def _viewed(self, weight: Array) -> Array:
         for view in self.views:
-            (weight,) = view(weight)
+            weight = view(weight)
         return weight
 
     def _result(self, weight: Array, other: Array) -> Array:
@@ -257,7 +264,7 @@ def _matrix(array: Array, columns: Sequence[int]) -> Array:
 def _uses(program: _Program) -> list[_Use] | None:
     """Where each of the parameters enters; None if `by_layer` does not take that."""
     *leaves, x = program.inputs
-    views: dict[int, tuple[int, tuple[_Step, ...]]] = {leaf: (leaf, ()) for leaf in leaves}
+    views: dict[int, tuple[int, tuple[View, ...], float]] = {leaf: (leaf, (), 1.0) for leaf in leaves}
     varying, uses = {x}, []
     for step in program.steps:
         weights = [number for number in step.operands if number in views]
@@ -265,8 +272,11 @@ def _uses(program: _Program) -> list[_Use] | None:
         if not weights:
             varying |= set(step.results) if varying & set(step.operands) else set()
         elif name in VIEWS and len(step.operands) == 1:
-            leaf, before = views[weights[0]]
-            views[step.results[0]] = (leaf, (*before, step))
+            leaf, before, factor = views[weights[0]]
+            views[step.results[0]] = (leaf, (*before, _reshaping(step)), factor)
+        elif (number := _number(program, step)) is not None:
+            leaf, before, factor = views[weights[0]]
+            views[step.results[0]] = (leaf, (*before, partial(jnp.multiply, number)), factor * number)
         elif name in LAYERS and varying & set(step.operands):
             uses.append(_use(program, step, weights[0], *views[weights[0]]))
             varying |= set(step.results)
@@ -278,7 +288,19 @@ def _uses(program: _Program) -> list[_Use] | None:
     return uses if uses and is_known and not program.has_effects else None
 
 
-def _use(program: _Program, step: _Step, weight: int, leaf: int, views: tuple[_Step, ...]) -> _Use:
+def _reshaping(step: _Step) -> View:
+    return lambda weight: step(weight)[0]
+
+
+def _number(program: _Program, step: _Step) -> float | None:
+    """What a weight is multiplied by; None where that is not one number, or the step does something else."""
+    if step.equation.primitive.name != SCALING:
+        return None
+    constants = [program.constants[number] for number in step.operands if number in program.constants]
+    return float(constants[0]) if len(constants) == 1 and jnp.size(constants[0]) == 1 else None
+
+
+def _use(program: _Program, step: _Step, weight: int, leaf: int, views: tuple[View, ...], factor: float) -> _Use:
     def shape(number: int) -> jax.ShapeDtypeStruct:
         aval = program.avals[number]
         return jax.ShapeDtypeStruct(aval.shape, aval.dtype)
@@ -286,7 +308,7 @@ def _use(program: _Program, step: _Step, weight: int, leaf: int, views: tuple[_S
     position = step.operands.index(weight)
     other = step.operands[1 - position]
     shapes = {"weight": shape(leaf), "operand": shape(weight), "other": shape(other), "result": shape(step.results[0])}
-    return _Use(program.inputs.index(leaf), views, step, position, **shapes)
+    return _Use(program.inputs.index(leaf), views, factor, step, position, **shapes)
 
 
 class ByLayer:

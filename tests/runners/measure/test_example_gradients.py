@@ -108,16 +108,25 @@ def derivatives():
     return apply, {"held": normal(4, 5), "clipped": normal(4, 5, seed=1), "last": normal(5, 3)}, normal(2, 4)
 
 
+def users_layers(apply, **shapes):
+    return lambda: (apply, {name: normal(*shape) for name, shape in shapes.items()}, normal(2, 4))
+
+
 TAKEN = {
     "mlp": lambda: built(spec.Mlp(width=WIDTH, depth=3, activation="relu"), 4),
     "every activation": activations,
     "mlp without biases": lambda: built(spec.Mlp(width=WIDTH, depth=2, bias=False), 4),
+    "mlp whose weights have multipliers": lambda: built(spec.Mlp(width=WIDTH, depth=3, parametrization="mup", gamma=0.7), 4),
     "linear": lambda: built(spec.Linear(bias=True), 4),
     "convolutional net": lambda: built(spec.Cnn(width=2, depth=1, pooling="max"), 4, 4),
     "convolutions with strides": lambda: built(spec.SimpleCnn(width=2), 19, 19),
     "convolutions in branches": lambda: built(spec.ResidualCnn(width=2), 15, 15),
     "vision transformer": lambda: built(spec.Vit(width=4, depth=1, heads=2, mlp_ratio=1, patch_size=2), 4, 2, 3),
     "transformer": transformer,
+    "transformer whose weights have multipliers": lambda: transformer("mup"),
+    "weights times a number in a function of their own": users_layers(
+        lambda params, x: jnp.tanh(x @ jax.jit(lambda w: -3 * w.T)(params["w"]).T) + 2.0 * params["b"], w=(4, 3), b=(3,)
+    ),
     "few positions": lambda: positions(2),
     "many positions": lambda: positions(12),
     "convolutions of jax": convolutions,
@@ -206,10 +215,6 @@ def test_examples_do_not_mix():
 # --- what is left to gradients that are formed ---
 
 
-def users_layers(apply, **shapes):
-    return lambda: (apply, {name: normal(*shape) for name, shape in shapes.items()}, normal(2, 4))
-
-
 @jax.custom_jvp
 def doubled(x, weight):
     return 2 * x @ weight
@@ -237,8 +242,7 @@ def told(params, x):
 
 DECLINED = {
     "tied": users_layers(lambda params, x: jnp.tanh(x @ params["w"]) @ params["w"].T @ params["v"], w=(4, 5), v=(4, 3)),
-    "transformer in another parametrization": lambda: transformer("mup"),
-    "scaled": users_layers(lambda params, x: x @ (params["w"] / 2), w=(4, 3)),
+    "divided": users_layers(lambda params, x: x @ (params["w"] / 2), w=(4, 3)),
     "product of weights": users_layers(lambda params, x: x @ (params["w"] @ params["v"]), w=(4, 5), v=(5, 3)),
     "looked up": users_layers(lambda params, x: x @ params["w"][jnp.array([0, 2, 1, 1])], w=(3, 3)),
     "in a loop": users_layers(lambda params, x: jax.lax.scan(lambda x, w: (jnp.tanh(x @ w), None), x, params["w"])[0][:, :3], w=(2, 4, 4)),
