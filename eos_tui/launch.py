@@ -26,7 +26,7 @@ from runners.run_folder import RunFolder
 from runners.spec import CustomModel, CustomOptimizer, Train
 
 RUNNER: tuple[str, ...] = (sys.executable, "-P", "-m", "runners")
-"""The command that is given a run folder. -P: a folder that happens to be called `runners` must not stand in for ours."""
+"""The command that is given a run folder, or several. -P: a folder that happens to be called `runners` must not stand in for ours."""
 START_SECONDS = 10.0
 """How long a started runner may take until it holds its folder: importing is 2 s on a slow disk."""
 POLL_SECONDS = 0.02
@@ -101,26 +101,33 @@ def start(
     return _spawn(run_folder.create(runs, name, spec_file.to_json(spec)), command=command, environment=environment)
 
 
-def restart(folder: RunFolder, *, command: Sequence[str] | None = None, environment: Mapping[str, str] | None = None) -> Launched:
-    """The run of an existing folder, continued by a new runner from its last checkpoint.
+def restart(
+    folder: RunFolder, *others: RunFolder, command: Sequence[str] | None = None, environment: Mapping[str, str] | None = None
+) -> Launched:
+    """The run of an existing folder, continued by a new runner from its last checkpoint; or several runs that train as one program.
 
     Args:
         folder: A run that no runner holds.
-        command: The runner's command, to which the folder is appended; `RUNNER` when absent.
+        others: Further ones, for the same runner.
+        command: The runner's command, to which the folders are appended; `RUNNER` when absent.
         environment: Variables for the runner, beside those of this process.
 
     Returns:
-        The folder and the new process.
+        The first folder and the new process.
 
     Raises:
-        RunFolderError: If a runner holds the folder, or one on another host may hold it.
+        RunFolderError: If a runner holds a folder, or one on another host may hold it.
     """
-    held = folder.is_held()
-    if held is None:
-        raise RunFolderError(f"{folder.name}: its runner was started on {_host(folder)}. Resume it there, or after that runner has ended.")
-    if held:
-        raise RunFolderError(f"{folder.name}: the run is going on. Watch it with `eos watch {run_folder.reference(folder)}`.")
-    return _spawn(folder, command=command, environment=environment)
+    for run in (folder, *others):
+        held = run.is_held()
+        if held is None:
+            raise RunFolderError(f"{run.name}: its runner was started on {_host(run)}. Resume it there, or after that runner has ended.")
+        if held:
+            raise RunFolderError(f"{run.name}: the run is going on. Watch it with `eos watch {run_folder.reference(run)}`.")
+    for other in others:
+        with other.output.open("a", encoding="utf-8") as output:
+            output.write(f"Trains in one process with {folder.name}, whose {folder.output.name} has what that prints.\n")
+    return _spawn(folder, *others, command=command, environment=environment)
 
 
 def wait_started(launched: Launched, *, seconds: float = START_SECONDS, clock: Callable[[], float] = time.monotonic) -> None:
@@ -189,10 +196,10 @@ def kill(folder: RunFolder, number: signal.Signals = signal.SIGKILL) -> None:
     os.kill(holder.pid, number)
 
 
-def _spawn(folder: RunFolder, *, command: Sequence[str] | None, environment: Mapping[str, str] | None) -> Launched:
+def _spawn(folder: RunFolder, *others: RunFolder, command: Sequence[str] | None, environment: Mapping[str, str] | None) -> Launched:
     with folder.output.open("ab") as output:
         process = subprocess.Popen(
-            [*(command or RUNNER), str(folder.path.resolve())],
+            [*(command or RUNNER), *(str(run.path.resolve()) for run in (folder, *others))],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

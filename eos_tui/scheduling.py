@@ -1,7 +1,8 @@
 """Many runs, some at a time: what a scheduler has to provide, the one that runs processes of this machine, and the runs' queue.
 
-A job is a run folder and the command `python -m runners RUN_FOLDER`, nothing else: it needs nobody once it has begun, and says in its
-folder how it went. So a cluster's scheduler can stand where the local pool does. Must not import jax or anything that draws.
+A job is a run folder, or several whose runs train as one program, and the command `python -m runners RUN_FOLDER ...`, nothing else: it
+needs nobody once it has begun, and says in its folders how it went. So a cluster's scheduler can stand where the local pool does. Must not
+import jax or anything that draws.
 """
 
 import os
@@ -25,11 +26,12 @@ THREADS = ("NPROC", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 @dataclass(frozen=True)
 class Job:
-    """A run that has been handed to a scheduler."""
+    """Runs that have been handed to a scheduler, for one process."""
 
-    folder: RunFolder
+    folders: tuple[RunFolder, ...]
+    """One, but where runs train as one program."""
     name: str
-    """What the scheduler calls it; with it and the folder the job is found again after the process that handed it over is gone."""
+    """What the scheduler calls it; with it and a folder the job is found again after the process that handed it over is gone."""
 
 
 @dataclass(frozen=True)
@@ -47,19 +49,19 @@ class Scheduler(Protocol):
     def jobs(self) -> int:
         """The most jobs to hand over at a time; one whose own queue takes all of them says a large number."""
 
-    def submit(self, folder: RunFolder) -> Job:
-        """Let a run begin, or go on from its last checkpoint, as soon as may be.
+    def submit(self, folders: Sequence[RunFolder]) -> Job:
+        """Let a run begin, or go on from its last checkpoint, as soon as may be; or several that train as one program.
 
         Args:
-            folder: A run that nobody carries out.
+            folders: Runs that nobody carries out.
 
         Raises:
             RunFolderError: If somebody does.
-            OSError: If it cannot be begun.
+            OSError: If they cannot be begun.
         """
 
     def adopt(self, folder: RunFolder, name: str | None) -> Job | None:
-        """The job that carries out the run already, or waits to; None where there is none.
+        """The job that carries out the run already, or waits to, as one of this run alone; None where there is none.
 
         Args:
             folder: The run.
@@ -81,7 +83,7 @@ class LocalPool:
 
         Args:
             jobs: How many run at the same time, at least 1.
-            command: The runner's command, to which the folder is appended; `launch.RUNNER` when absent.
+            command: The runner's command, to which the folders are appended; `launch.RUNNER` when absent.
         """
         self.jobs = jobs
         self._command = command
@@ -90,27 +92,27 @@ class LocalPool:
 
     @property
     def threads(self) -> int:
-        """Threads of each run."""
+        """Threads of each job."""
         return max(1, num_cores() // self.jobs)
 
-    def submit(self, folder: RunFolder) -> Job:
-        """Start a runner in the folder."""
+    def submit(self, folders: Sequence[RunFolder]) -> Job:
+        """Start a runner in the folders."""
         environment = dict.fromkeys(THREADS, str(self.threads))
-        launched = launch.restart(folder, command=self._command, environment=environment)
+        launched = launch.restart(*folders, command=self._command, environment=environment)
         name = str(launched.process.pid)
         self._launched[name] = launched
-        return Job(folder, name)
+        return Job(tuple(folders), name)
 
     def adopt(self, folder: RunFolder, name: str | None) -> Job | None:  # noqa: ARG002 - the lock says more than the name
         """The runner that holds the folder."""
         holder = folder.holder()
-        return Job(folder, str(holder.pid)) if holder and folder.is_held() else None
+        return Job((folder,), str(holder.pid)) if holder and folder.is_held() else None
 
     def poll(self, job: Job) -> Exited | None:
         """The exit status of a runner of this sitting; of another whether it still holds its folder."""
         launched = self._launched.get(job.name)
         if launched is None:
-            return None if job.folder.is_held() else Exited(None)
+            return None if any(folder.is_held() for folder in job.folders) else Exited(None)
         code = launched.process.poll()
         return None if code is None else Exited(code)
 
@@ -122,7 +124,7 @@ class LocalPool:
             if launched is not None:
                 launched.process.send_signal(number)
             else:
-                launch.kill(job.folder, number)
+                launch.kill(job.folders[0], number)
         except (RunFolderError, ProcessLookupError):
             return
 
@@ -135,13 +137,9 @@ How: TypeAlias = Literal["started", "resumed", "awaited"]
 class Begun:
     """A run has its turn."""
 
+    folder: RunFolder
     job: Job
     how: How
-
-    @property
-    def folder(self) -> RunFolder:
-        """The run."""
-        return self.job.folder
 
 
 @dataclass(frozen=True)
@@ -157,18 +155,20 @@ class Ended:
 class Queue:
     """Runs that wait for their turn, and those that have it."""
 
-    def __init__(self, folders: Iterable[RunFolder], scheduler: Scheduler, *, names: Mapping[str, str] | None = None) -> None:
+    def __init__(self, jobs: Iterable[Sequence[RunFolder]], scheduler: Scheduler, *, names: Mapping[str, str] | None = None) -> None:
         """Begin nothing yet.
 
         Args:
-            folders: The runs, in the order of starting.
+            jobs: The runs of each job, in the order of starting.
             scheduler: Carries them out.
             names: By run, what its last job was called, as far as that is known.
         """
         self._scheduler = scheduler
         self._names = names or {}
-        self._waiting = deque(folders)
+        self._waiting = deque(map(tuple, jobs))
         self._active: dict[Path, Begun] = {}
+        self._cancelled: bool | None = None
+        """Whether all was to end at once; None where nothing was to end."""
 
     @property
     def is_over(self) -> bool:
@@ -182,21 +182,28 @@ class Queue:
 
     def adopt(self) -> Iterator[Begun]:
         """Take those that are carried out already, however many they are."""
-        for folder in tuple(self._waiting):
-            if begun := self._adopted(folder):
-                self._waiting.remove(folder)
-                yield begun
+        for _ in range(len(self._waiting)):
+            folders = self._waiting.popleft()
+            adopted = {folder.path: begun for folder in folders if (begun := self._adopted(folder))}
+            yield from adopted.values()
+            if left := tuple(folder for folder in folders if folder.path not in adopted):
+                self._waiting.append(left)
 
     def turn(self) -> Iterator[Begun | Ended]:
         """Collect what has ended, and begin what there is room for; waits for nothing."""
         for path, begun in list(self._active.items()):
             exited = self._scheduler.poll(begun.job)
-            # Where somebody else has taken the run in the meantime, that one is waited for.
-            if exited is not None and self._adopted(begun.folder) is None:
+            if exited is None:
+                continue
+            # Where somebody else has taken the run in the meantime, that one is waited for, or has to end as well.
+            taken = self._adopted(begun.folder)
+            if taken is None:
                 del self._active[path]
                 yield Ended(begun.folder, exited)
-        while self._waiting and len(self._active) < self._scheduler.jobs:
-            yield self._begun(self._waiting.popleft())
+            elif self._cancelled is not None:
+                self._scheduler.cancel(taken.job, now=self._cancelled)
+        while self._waiting and self._num_jobs < self._scheduler.jobs:
+            yield from self._begun(self._waiting.popleft())
 
     def cancel(self, *, now: bool, awaited: bool = True) -> None:
         """Begin nothing any more, and end what goes on.
@@ -206,25 +213,36 @@ class Queue:
             awaited: Also what others have begun; else that goes on, and is not waited for any more.
         """
         self._waiting.clear()
+        if awaited:
+            self._cancelled = now
         for path, begun in list(self._active.items()):
             if begun.how == "awaited" and not awaited:
                 del self._active[path]
             else:
                 self._scheduler.cancel(begun.job, now=now)
 
-    def _begun(self, folder: RunFolder) -> Begun | Ended:
+    @property
+    def _num_jobs(self) -> int:
+        return len({begun.job.name for begun in self._active.values()})
+
+    def _begun(self, folders: Sequence[RunFolder]) -> Iterator[Begun | Ended]:
         try:
-            return self._adopted(folder) or self._submitted(folder)
+            adopted = [begun for folder in folders if (begun := self._adopted(folder))]
+            yield from adopted
+            left = [folder for folder in folders if folder.path not in self._active]
+            if left:
+                yield from self._submitted(left)
         except (OSError, EosError) as error:
-            return Ended(folder, Exited(None), problem=str(error))
+            yield from (Ended(folder, Exited(None), problem=str(error)) for folder in folders if folder.path not in self._active)
 
     def _adopted(self, folder: RunFolder) -> Begun | None:
         job = self._scheduler.adopt(folder, self._names.get(folder.name))
-        return self._with_turn(Begun(job, "awaited")) if job else None
+        return self._with_turn(Begun(folder, job, "awaited")) if job else None
 
-    def _submitted(self, folder: RunFolder) -> Begun:
-        how: How = "resumed" if folder.log.exists() else "started"
-        return self._with_turn(Begun(self._scheduler.submit(folder), how))
+    def _submitted(self, folders: Sequence[RunFolder]) -> list[Begun]:
+        hows: list[How] = ["resumed" if folder.log.exists() else "started" for folder in folders]
+        job = self._scheduler.submit(folders)
+        return [self._with_turn(Begun(folder, job, how)) for folder, how in zip(folders, hows, strict=True)]
 
     def _with_turn(self, begun: Begun) -> Begun:
         self._active[begun.folder.path] = begun
@@ -236,11 +254,15 @@ def num_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def default_jobs(num_runs: int) -> int:
-    """Runs at the same time where nobody says how many: one a core, as far as the memory that is free goes, `BYTES_PER_RUN` each."""
+def default_jobs(most: int) -> int:
+    """Jobs at the same time where nobody says how many: one a core, as far as the memory that is free goes, `BYTES_PER_RUN` each.
+
+    Args:
+        most: How many there is work for.
+    """
     free = _free_bytes()
-    fitting = num_runs if free is None else free // BYTES_PER_RUN
-    return max(1, min(num_cores(), num_runs, fitting))
+    fitting = most if free is None else free // BYTES_PER_RUN
+    return max(1, min(num_cores(), most, fitting))
 
 
 def _free_bytes() -> int | None:

@@ -115,7 +115,7 @@ def carry_out(
             num_done=sum(status in FINAL for status in stands.values()),
         )
     )
-    queue = Queue(todo, scheduler, names=names)
+    queue = Queue(folder.jobs(todo), scheduler, names=names)
     _note(folder, queue.adopt())
     told = 0
     while not queue.is_over:

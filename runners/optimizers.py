@@ -62,23 +62,26 @@ class Factors(NamedTuple):
     """Its epsilon over the optimizer's."""
 
 
-def build(table: spec.Optimizer, params: PyTree[Any] = None, factors: Factors | None = None) -> Optimizer:
+def build(
+    table: spec.Optimizer, params: PyTree[Any] = None, factors: Factors | None = None, *, lr: Float[ArrayLike, ""] | None = None
+) -> Optimizer:
     """The optimizer that a spec's table describes; its update rule is the one in the table's docstring.
 
     Args:
         table: The spec's table.
         params: What is to be trained, of which only the shapes count; a user's chain is tried on them.
         factors: Of an adaptive optimizer's learning rates; one for all when absent.
+        lr: A learning rate in place of the table's; may be traced.
 
     Raises:
         SpecError: If a user's chain cannot be used.
     """
-    lr = learning_rate(table)
+    rate = learning_rate(table, lr)
     if isinstance(table, spec.CustomOptimizer):
-        return _custom(table, lr, params)
+        return _custom(table, rate, params)
     return Optimizer(
-        transformation=_transformation(table, lr, factors),
-        lr=lr,
+        transformation=_transformation(table, rate, factors),
+        lr=rate,
         preconditioner=partial(_preconditioner, table, factors),
         uses_preconditioner=isinstance(table, spec.Adam | spec.RmsProp),
         velocity=partial(_velocity, table),
@@ -89,9 +92,9 @@ def build(table: spec.Optimizer, params: PyTree[Any] = None, factors: Factors | 
     )
 
 
-def learning_rate(table: spec.Optimizer) -> Callable[[ArrayLike], Float[Array, ""]]:
+def learning_rate(table: spec.Optimizer, lr: Float[ArrayLike, ""] | None = None) -> Callable[[ArrayLike], Float[Array, ""]]:
     """The rate by step. Jitted, so that a call from Python runs the program that a training step inlines, and returns the same float."""
-    schedule = _schedule(table.lr)
+    schedule = _schedule(table.lr) if lr is None else optax.constant_schedule(lr)
     if isinstance(table, spec.WarmStarted) and table.warm_start:
         schedule = optax.join_schedules([optax.constant_schedule(table.warm_start.lr), schedule], [table.warm_steps])
 

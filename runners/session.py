@@ -80,7 +80,8 @@ class Session:
     """Drives one runner in one folder."""
 
     def __init__(self, runner: Runner, folder: RunFolder, *, log: LogWriter, signals: Signals, requests: Requests) -> None:
-        self._runner = runner
+        self.runner = runner
+        self.is_paused = False
         self._folder = folder
         self._log = log
         self._signals = signals
@@ -93,48 +94,65 @@ class Session:
 
     def start(self) -> None:
         """Begin at step 0 with the header."""
-        header = self._runner.header(self._folder.name)
+        header = self.runner.header(self._folder.name)
         self._crossings = Crossings(header.panels)
         self._log.write(header)
 
     def resume(self, checkpoints: "Checkpoints", progress: "Progress", state: Any) -> None:
         """Go on from a checkpoint; the log has been cut to where it was then."""
-        self._runner.restore(state, step=progress.step, first_loss=progress.first_loss)
+        self.runner.restore(state, step=progress.step, first_loss=progress.first_loss)
         self._clock = RunClock(progress.time)
         self._measure_seconds = progress.measure_seconds
         self._checkpoints, self._saved_step = checkpoints, progress.step
-        self._crossings = Crossings(self._runner.header(self._folder.name).panels, progress.past)
+        self._crossings = Crossings(self.runner.header(self._folder.name).panels, progress.past)
         self.event("resumed", f"Resumed from the checkpoint at step {progress.step}.")
 
     def run(self) -> EndRecord:
         """Go on until the last step, a stop, or divergence; the last record, which has been written."""
-        self._clock.begin()
-        while True:
-            self._write(self._runner.measure(self._clock))
-            if self._runner.diverged:
-                return self._diverged(self._runner.diverged)
-            if self._runner.step >= self._runner.steps:
-                self._save()
-                return self.end("finished", f"All {self._runner.steps} steps are done.")
-            if self._is_checkpoint_due():
-                self._save()
-            if reason := self._stop_reason():
-                self._save()
-                return self.end("stopped", reason)
-            self._write(self._runner.advance(self._clock))
+        while (end := self.due()) is None:
+            if self.is_paused:
+                time.sleep(PAUSE_POLL_SECONDS)
+            else:
+                self.advance()
+        return end
+
+    def due(self) -> EndRecord | None:
+        """Do all that the present step asks for but its updates: measure, take a checkpoint, answer requests.
+
+        Returns:
+            The last record, written, where the run ends here. A run that is paused has nothing to do but this, again and again.
+        """
+        if not self.is_paused:
+            self._clock.begin()
+        self._write(self.runner.measure(self._clock))
+        if self.runner.diverged:
+            return self._diverged(self.runner.diverged)
+        if self.runner.step >= self.runner.steps:
+            self._save()
+            return self.end("finished", f"All {self.runner.steps} steps are done.")
+        if self._is_checkpoint_due():
+            self._save()
+        if reason := self._stop_reason():
+            self._save()
+            return self.end("stopped", reason)
+        return None
+
+    def advance(self) -> None:
+        """Apply some updates, and write their records."""
+        self._write(self.runner.advance(self._clock))
 
     def event(self, name: str, message: str, **data: Any) -> None:
         """Write an event at the present step."""
-        self._log.write(EventRecord(step=self._runner.step, time=self._clock(), event=name, message=message, data=data))
+        self._log.write(EventRecord(step=self.runner.step, time=self._clock(), event=name, message=message, data=data))
 
     def end(self, status: Literal["finished", "stopped", "diverged", "failed"], reason: str) -> EndRecord:
         """Write the last record."""
         end = EndRecord(
-            step=self._runner.step,
+            step=self.runner.step,
             time=self._clock(),
             status=status,
             reason=reason,
-            steps=self._runner.step,
+            steps=self.runner.step,
             wall_seconds=self._clock(),
             measure_seconds=self._measure_seconds,
         )
@@ -155,11 +173,11 @@ class Session:
                 self._log.write(event)
 
     def _is_checkpoint_due(self) -> bool:
-        every = self._runner.checkpoint_every
-        return every > 0 and self._runner.step > 0 and self._runner.step % every == 0
+        every = self.runner.checkpoint_every
+        return every > 0 and self.runner.step > 0 and self.runner.step % every == 0
 
     def _save(self) -> None:
-        if self._saved_step == self._runner.step:
+        if self._saved_step == self.runner.step:
             return
         # Orbax takes 0.2 s to import: not before the first step.
         from runners.checkpoint import Checkpoints, Progress
@@ -167,38 +185,33 @@ class Session:
         if self._checkpoints is None:
             self._checkpoints = Checkpoints(self._folder.checkpoints)
         progress = Progress(
-            step=self._runner.step,
+            step=self.runner.step,
             time=self._clock(),
             measure_seconds=self._measure_seconds,
-            first_loss=self._runner.first_loss,
+            first_loss=self.runner.first_loss,
             log_bytes=self._log.sync(),
             past=self._crossings.past,
         )
-        self._checkpoints.save(progress, self._runner.state())
-        self._saved_step = self._runner.step
-        self.event("checkpoint", f"Checkpoint at step {self._runner.step}.")
+        self._checkpoints.save(progress, self.runner.state())
+        self._saved_step = self.runner.step
+        self.event("checkpoint", f"Checkpoint at step {self.runner.step}.")
 
     def _stop_reason(self) -> str | None:
-        """Why to stop, if asked to; waits here while paused."""
-        paused = False
-        while True:
-            if self._signals.received is not None:
-                return f"Received {self._signals.received.name}."
-            for request in self._requests.poll():
-                if request.request == "stop":
-                    return "Asked to stop."
-                if paused != (request.request == "pause"):
-                    paused = self._pause_or_go_on(request.request)
-            if not paused:
-                return None
-            time.sleep(PAUSE_POLL_SECONDS)
+        """Why to stop, if asked to; notes whether the run is to be paused."""
+        if self._signals.received is not None:
+            return f"Received {self._signals.received.name}."
+        for request in self._requests.poll():
+            if request.request == "stop":
+                return "Asked to stop."
+            if self.is_paused != (request.request == "pause"):
+                self._pause_or_go_on()
+        return None
 
-    def _pause_or_go_on(self, request: str) -> bool:
-        """Whether the run is paused from now on."""
-        if request == "pause":
+    def _pause_or_go_on(self) -> None:
+        self.is_paused = not self.is_paused
+        if self.is_paused:
             self._clock.hold()
             self.event("paused", "Paused on request.")
-            return True
-        self.event("unpaused", "Goes on.")
-        self._clock.begin()
-        return False
+        else:
+            self.event("unpaused", "Goes on.")
+            self._clock.begin()

@@ -31,7 +31,9 @@ class SweepTable(Table, frozen=True):
     seeds: PositiveInt | None = None
     """Runs of each point of the grid, with run.seed and the numbers that follow it."""
     jobs: PositiveInt | None = None
-    """Runs at the same time."""
+    """Processes at the same time: each has a run, or with `vmap` a group of them."""
+    vmap: bool = False
+    """Whether runs that differ in optimizer.lr and seeds alone train as one vectorised program."""
 
 
 class SweepRun(Struct, frozen=True, kw_only=True):
@@ -58,9 +60,11 @@ class Sweep(Struct, frozen=True, kw_only=True):
     grid: dict[str, tuple[str, ...]]
     """The values of each key, as they were typed; with --seeds those of run.seed."""
     jobs: int
-    """Runs at the same time."""
+    """Processes at the same time: each has a run, or a group of them."""
     runs: tuple[SweepRun, ...]
     """In the order of starting."""
+    groups: tuple[tuple[str, ...], ...] = ()
+    """Names of the runs that train as one vectorised program, for each such program; runs in none train alone."""
 
 
 class SweepRecord(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind"):
@@ -77,7 +81,7 @@ class SittingRecord(SweepRecord, frozen=True, kw_only=True, tag="sitting"):
     host: str
     pid: int
     jobs: int
-    """Runs at the same time."""
+    """Processes at the same time."""
     num_runs: int
     num_done: int
     """Runs that had finished or diverged by then."""
@@ -168,6 +172,14 @@ class SweepFolder:
         """The folders of the sweep's runs, in the order of starting."""
         return [RunFolder(self.path / run.run) for run in self.read().runs]
 
+    def jobs(self, todo: Sequence[RunFolder]) -> list[tuple[RunFolder, ...]]:
+        """These runs of the sweep, in the order of starting, by what a process gets: one, or those of a group."""
+        group_of = {run: group for group in self.read().groups for run in group}
+        jobs: dict[tuple[str, ...], list[RunFolder]] = {}
+        for folder in todo:
+            jobs.setdefault(group_of.get(folder.name, (folder.name,)), []).append(folder)
+        return [tuple(folders) for folders in jobs.values()]
+
     def holder(self) -> LockHolder | None:
         """Which scheduler holds or last held the sweep; None before the first."""
         return Lock(self.lock).holder()
@@ -221,6 +233,7 @@ def create(
     document: Mapping[str, Any],
     grid: Mapping[str, Sequence[str]],
     jobs: int,
+    groups: Sequence[Sequence[str]] = (),
 ) -> SweepFolder:
     """A new sweep folder with a folder for each run; never an existing one.
 
@@ -233,7 +246,8 @@ def create(
         source: The spec file or preset.
         document: What stood in it, with the overrides.
         grid: The values of each key.
-        jobs: Runs at the same time.
+        jobs: Processes at the same time.
+        groups: Names of the runs that train as one program, for each.
 
     Raises:
         RunFolderError: If the name has other characters, or the folders cannot be made.
@@ -248,6 +262,7 @@ def create(
         grid={key: tuple(values) for key, values in grid.items()},
         jobs=jobs,
         runs=tuple(SweepRun(run=run.name, values=dict(run.values)) for run in planned),
+        groups=tuple(map(tuple, groups)),
     )
     try:
         for run in planned:

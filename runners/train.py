@@ -184,7 +184,8 @@ class DescentRunner:
         self._data = data
         self._model = model
         self._objective = objectives.build(spec.objective, self._data)
-        self._optimizer = optimizers.build(spec.optimizer, self._model.params, _factors(self._model))
+        self._factors = _factors(self._model)
+        self._optimizer = optimizers.build(spec.optimizer, self._model.params, self._factors)
         self._described = self._model.described()
         params = self._model.params
         followed = jnp.zeros((2, self._model.num_params), run.precision) if spec.measure.follows else None

@@ -111,7 +111,7 @@ def carry_out(plan: Sequence[Planned], folder: Path, *, jobs: int, reporter: Rep
         if snapshot.status in FINAL:
             reporter.taken(name, snapshot)
         else:
-            waiting.append(found)
+            waiting.append((found,))
     queue = Queue(waiting, LocalPool(jobs))
     with _stopping(queue):
         while not queue.is_over:

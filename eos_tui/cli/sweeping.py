@@ -17,11 +17,14 @@ if TYPE_CHECKING:
 
     from runners.expansion import PlannedRun
     from runners.grid import Axis
+    from runners.grouping import Alike
     from runners.schema import Document
     from runners.sweeps import AnySweepRecord, EndedRecord, SittingRecord, SweepFolder, SweepTable
 
 MOST = 1000
 """Runs that are made without --yes."""
+SHOWN = 3
+"""Names of runs in a list of some."""
 POLL_SECONDS = 0.1
 START_SECONDS = 10.0
 """How long the scheduler may take until it works: importing is 2 s on a slow disk."""
@@ -48,6 +51,14 @@ def sweep(
         int | None,
         typer.Option(metavar="N", min=1, help="Runs at the same time. [default: one a core, as memory allows]", show_default=False),
     ] = None,
+    vmap: Annotated[
+        bool | None,
+        typer.Option(
+            "--vmap/--no-vmap",
+            help="Train runs that differ in optimizer.lr and seeds alone as one program; --jobs counts programs. [default: no]",
+            show_default=False,
+        ),
+    ] = None,
     name: Annotated[
         str | None, typer.Option(metavar="NAME", help="How the sweep's name begins. [default: the spec's]", show_default=False)
     ] = None,
@@ -67,12 +78,12 @@ def sweep(
     diverged, with 1 when one did not.
     """
     from eos_tui import launch, scheduling
-    from runners import run_folder, sweeps
+    from runners import grouping, run_folder, sweeps
 
     place = run_folder.runs_dir(runs_dir)
     if go_on is not None:
-        if spec is not None or grid or seeds or overrides or name:
-            raise typer.BadParameter("--continue takes a sweep as it is: leave out SPEC, --grid, --seeds, --set and --name.")
+        if spec is not None or grid or seeds or overrides or name or vmap is not None:
+            raise typer.BadParameter("--continue takes a sweep as it is: leave out SPEC, --grid, --seeds, --set, --vmap and --name.")
         folder = sweeps.find(place, go_on)
         if dry_run:
             _print_values(_rows(folder), as_json=as_json)
@@ -83,8 +94,12 @@ def sweep(
         raise typer.BadParameter("Name a spec, such as `eos sweep digits-gd --grid optimizer.lr=0.1:0.8:x2`, or --continue a sweep.")
     document, found, table, label = asked(spec, grid or [], overrides or [], seeds=seeds)
     runs = planned(document, found, label=label, yes=yes)
-    together = jobs or table.jobs or scheduling.default_jobs(len(runs))
-    say(_estimate(runs, jobs=together))
+    alike = grouping.alike(runs) if (table.vmap if vmap is None else vmap) else None
+    together = jobs or table.jobs or scheduling.default_jobs(alike.default_jobs() if alike else len(runs))
+    groups = alike.groups(jobs=together) if alike else ()
+    say(_estimate(runs, jobs=together, in_programs=bool(groups)))
+    if alike:
+        say(_grouped(alike, groups))
     if dry_run:
         rows = [{"run": run.name, "values": dict(run.values)} for run in runs]
         _print_values(rows, as_json=as_json)
@@ -97,6 +112,7 @@ def sweep(
         document=document,
         grid={axis.key: [value.text for value in axis.values] for axis in found},
         jobs=together,
+        groups=groups,
     )
     attend(folder, jobs=None, detach=detach, as_json=as_json)
 
@@ -116,7 +132,9 @@ def asked(
     try:
         table = msgspec.convert(document.pop("sweep", {}), SweepTable)
     except msgspec.ValidationError as error:
-        raise SpecError(f"{label}: [sweep] may hold the table grid and the numbers seeds and jobs ({error}).") from error
+        raise SpecError(
+            f"{label}: [sweep] may hold the table grid and the numbers seeds and jobs, and vmap = true or false ({error})."
+        ) from error
     document = with_overrides(document, [parse_override(argument) for argument in overrides])
     given = [parse_axis(argument) for argument in grid]
     keys = {axis.key for axis in given}
@@ -141,13 +159,33 @@ def planned(document: "Document", found: "Sequence[Axis]", *, label: str, yes: b
     return runs
 
 
-def _estimate(runs: "Sequence[PlannedRun]", *, jobs: int) -> str:
+def _estimate(runs: "Sequence[PlannedRun]", *, jobs: int, in_programs: bool) -> str:
     from eos_tui import scheduling
 
     steps = sum(run.spec.run.steps for run in runs)
     threads = max(1, scheduling.num_cores() // jobs)
-    together = f"{jobs} at a time with {threads} {'core' if threads == 1 else 'cores'} each" if jobs > 1 else "one after another"
+    what = f" program{'s' * (jobs > 1)}" if in_programs else ""
+    cores = f"{threads} {'core' if threads == 1 else 'cores'} each"
+    together = f"{jobs}{what} at a time with {cores}" if jobs > 1 else f"one{what} after another"
     return f"{len(runs):,} {'run' if len(runs) == 1 else 'runs'}, {steps:,} steps in all, {together}."
+
+
+def _grouped(alike: "Alike", groups: "Sequence[Sequence[str]]") -> str:
+    """Which runs train as one program, and why the others do not."""
+    sizes = [len(group) for group in groups]
+    size = f"{min(sizes)} to {max(sizes)}" if len(set(sizes)) > 1 else f"{max(sizes, default=0)}"
+    programs = f"{sum(sizes):,} runs train in {len(sizes):,} {'programs' if len(sizes) > 1 else 'program'} of {size}"
+    alone = dict(alike.alone)
+    if left := [run.name for runs in alike.classes for run in runs if not any(run.name in group for group in groups)]:
+        alone["--jobs is so large that each has a process of its own"] = left
+    reasons = "; ".join(f"{_some(names)} alone: {reason}" for reason, names in alone.items())
+    return f"--vmap: {'; '.join(filter(None, [programs if groups else 'no runs train together', reasons]))}."
+
+
+def _some(names: "Sequence[str]") -> str:
+    """The first names, and how many more there are."""
+    more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
+    return f"{', '.join(names[:SHOWN])}{more}"
 
 
 def attend(folder: "SweepFolder", *, jobs: int | None, detach: bool = False, as_json: bool = False, prints: bool = True) -> None:
@@ -249,10 +287,12 @@ class Lines:
 
     def __init__(self, sitting: "SittingRecord") -> None:
         self._num_runs, self._num_done, self._jobs = sitting.num_runs, sitting.num_done, sitting.jobs
-        self._begun: dict[str, float] = {}
-        """When the runs that go on began, in seconds since 1970."""
+        self._begun: dict[str, tuple[float, str]] = {}
+        """When the runs that go on began, in seconds since 1970, and in which job."""
+        self._sizes: Counter[str] = Counter()
+        """Runs by job."""
         self._took: list[float] = []
-        """Seconds of those that have ended."""
+        """Seconds of those that have ended, shared out over the runs of a job."""
         if sitting.num_done:
             say(f"{sitting.num_done:,} of {sitting.num_runs:,} runs are done already.")
 
@@ -262,7 +302,8 @@ class Lines:
 
         at = datetime.fromisoformat(record.time).timestamp()
         if isinstance(record, BegunRecord):
-            self._begun[record.run] = at
+            self._begun[record.run] = at, record.job
+            self._sizes[record.job] += 1
             words = {"started": "begins", "resumed": "goes on from its checkpoint", "awaited": "goes on already"}
             self._say(f"{record.run} {words[record.how]}")
         elif isinstance(record, EndedRecord):
@@ -274,13 +315,15 @@ class Lines:
         """How long the run took and, if that was all of it, how long the others will if they take as long."""
         from eos_tui.widgets.words import duration
 
-        begun = self._begun.pop(record.run, None)
-        if begun is None:
+        if record.run not in self._begun:
             return ""
+        begun, job = self._begun.pop(record.run)
         if record.status not in ("finished", "diverged"):
             return f" after {duration(at - begun)}"
-        self._took.append(at - begun)
-        left = (self._num_runs - self._num_done) * sum(self._took) / len(self._took) / self._jobs
+        self._took.append((at - begun) / self._sizes[job])
+        # Those of the same job have ended as well, and are about to be told of.
+        waiting = self._num_runs - self._num_done - sum(other == job for _, other in self._begun.values())
+        left = waiting * sum(self._took) / len(self._took) / self._jobs
         return f" after {duration(at - begun)}{f', about {duration(left)} left' if left else ''}"
 
     def _say(self, message: str) -> None:

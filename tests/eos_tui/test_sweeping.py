@@ -14,6 +14,7 @@ from typer.testing import CliRunner, Result
 
 from eos_tui import launch, summary, sweeping
 from eos_tui.cli import app
+from eos_tui.cli.sweeping import Lines
 from eos_tui.scheduling import LocalPool
 from runners import expansion, grid, run_folder, sweeps
 from runners.errors import RunFolderError
@@ -223,6 +224,51 @@ def test_a_dry_run_prints_the_runs_and_makes_nothing(inside: Callable[..., Resul
     assert not (tmp_path / "runs").exists()
 
 
+def test_of_runs_that_train_together_one_program_a_width_is_made(
+    inside: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[SweepFolder] = []
+    monkeypatch.setattr("eos_tui.cli.sweeping.attend", lambda folder, **_: started.append(folder))
+    Path("mine.toml").write_text("[model]\nname = 'mlp'\n[sweep]\nvmap = true\njobs = 2\n")
+
+    done = inside("sweep", "mine.toml", "--grid", "model.width=4,8", "--grid", "optimizer.lr=0.1:0.4:x2")
+    inside("sweep", "mine.toml", "--grid", "model.width=4,8", "--seeds", "2", "--no-vmap")
+
+    assert "6 runs, 6,000 steps in all, 2 programs at a time" in done.stderr
+    assert "--vmap: 6 runs train in 2 programs of 3." in done.stderr
+    grouped, separate = (folder.read().groups for folder in started)
+    assert grouped == tuple(tuple(f"width{width}-lr{lr}" for lr in (0.1, 0.2, 0.4)) for width in (4, 8))
+    assert separate == ()
+    folder = started[0]
+    todo = [run for run in folder.runs() if run.name != "width4-lr0.1"]
+    assert [len(job) for job in folder.jobs(todo)] == [2, 3]
+
+
+@pytest.mark.parametrize(
+    ("grid", "jobs", "said"),
+    [
+        (
+            ("model.width=4,8", "optimizer.lr=0.1"),
+            "1",
+            "no runs train together; width4-lr0.1, width8-lr0.1 alone: no other differs from them in optimizer.lr and seeds alone.",
+        ),
+        (
+            ("optimizer.lr=0.1:0.5:+0.1",),
+            "8",
+            "lr0.1, lr0.2, lr0.3 and 2 more alone: --jobs is so large that each has a process of its own.",
+        ),
+    ],
+)
+def test_runs_that_train_alone_are_named_with_the_reason(
+    inside: Callable[..., Result], grid: tuple[str, ...], jobs: str, said: str
+) -> None:
+    axes = [word for axis in grid for word in ("--grid", axis)]
+
+    done = inside("sweep", "digits-gd", *axes, "--vmap", "--jobs", jobs, "--dry-run")
+
+    assert said in " ".join(done.stderr.split())
+
+
 def test_a_file_may_say_what_varies_and_the_command_line_says_it_otherwise(inside: Callable[..., Result], tmp_path: Path) -> None:
     Path("mine.toml").write_text('[run]\nsteps = 5\n[sweep]\ngrid = { "model.width" = [4, 8], "optimizer.lr" = "0.1:0.2:x2" }\nseeds = 2\n')
 
@@ -248,6 +294,7 @@ def test_a_file_may_say_what_varies_and_the_command_line_says_it_otherwise(insid
         ((), "Name a spec"),
         (("--continue", "digits"), "no such sweep"),
         (("digits-gd", "--continue", "digits"), "--continue takes a sweep as it is"),
+        (("--vmap", "--continue", "digits"), "--continue takes a sweep as it is"),
     ],
 )
 def test_nothing_is_made_of_what_cannot_be(inside: Callable[..., Result], tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
@@ -278,3 +325,22 @@ def test_the_list_of_runs_names_the_sweeps(inside: Callable[..., Result], tmp_pa
     assert [line.split()[:2] for line in of_the_sweep.stdout.splitlines()[1:]] == [["seed0", "waiting"], ["seed1", "waiting"]]
     assert inside("show", f"{folder.name}/seed1").exit_code == 0
     assert summary.row(run_folder.find(tmp_path / "runs", "base/seed1"), now=0.0).status == "waiting"
+
+
+def test_the_time_that_is_left_counts_runs_that_train_as_one_program_together(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = Lines(sweeps.SittingRecord(time=at(0), schema=1, host="here", pid=1, jobs=1, num_runs=4, num_done=0))
+    for run in ("a", "b"):
+        lines.tell(sweeps.BegunRecord(time=at(0), run=run, how="started", job="17"))
+    for run in ("a", "b"):
+        lines.tell(sweeps.EndedRecord(time=at(20), run=run, status="finished", step=10, reason=""))
+
+    said = capsys.readouterr().err.splitlines()
+
+    assert said[2:] == [
+        "eos: [1/4] a finished at step 10 after 20 s, about 20 s left",
+        "eos: [2/4] b finished at step 10 after 20 s, about 20 s left",
+    ]
+
+
+def at(second: int) -> str:
+    return f"2026-01-01T00:00:{second:02}Z"

@@ -13,7 +13,6 @@ import pytest
 from msgspec.structs import replace
 
 from runners import models, objectives, optimizers
-from runners.__main__ import open_session
 from runners.control import Requests, Signals
 from runners.gauges.gauges import GAUGES
 from runners.gauges.limiting_flow import LimitingFlowGauge
@@ -28,6 +27,7 @@ from runners.objectives import Objective
 from runners.programs import Program
 from runners.records import SERIES_KINDS
 from runners.run_folder import RunFolder
+from runners.sitting import open_session
 from runners.spec import Adam, Gaussian, Measure, Mlp, Run, Sgd, Train
 from runners.train import Loop, State
 from tests.runners.measure import dense

@@ -13,12 +13,12 @@ import pytest
 from msgspec import structs
 
 from runners import run_folder, spec_file
-from runners.__main__ import open_session
 from runners.control import Requests, Signals
 from runners.gauges.gauges import GAUGES
 from runners.gauges.limiting_flow import LimitingFlowGauge
 from runners.log_writer import LogWriter
 from runners.records import SERIES_KINDS
+from runners.sitting import open_session
 from runners.spec import (
     Adam,
     AdamW,
