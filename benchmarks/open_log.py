@@ -26,6 +26,7 @@ begun = time.perf_counter()
 snapshot = RunWatcher(RunFolder(Path(sys.argv[1]))).catch_up()
 print(json.dumps({
     "seconds": time.perf_counter() - begun,
+    "processor_seconds": time.process_time(),
     "records": snapshot.num_records,
     "status": snapshot.status,
     "peak_rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
@@ -90,7 +91,8 @@ def main() -> None:
         print(json.dumps(found))
         return
     print(f"{found['records']:,} records, {found['log_megabytes']:.0f} MB: opened in {found['seconds']:.2f} s (budget 2), ", end="")
-    print(f"{found['seconds_with_start']:.2f} s with the interpreter's start; peak {found['peak_megabytes']:.0f} MB (budget 200)")
+    print(f"{found['seconds_with_start']:.2f} s with the interpreter's start, {found['processor_seconds']:.2f} s of a core; ", end="")
+    print(f"peak {found['peak_megabytes']:.0f} MB (budget 200)")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ answers, over any number of programs and lines between. One that does not is nev
 """
 
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any, TypeVar
 
@@ -62,6 +63,8 @@ class PacedApp(App[Result]):
         self._has_drawn = False
         self._put_off = False
         """Whether a screen has a frame to draw as soon as that may be sent."""
+        self._postponed: dict[Callable[[], None], None] = {}
+        """What is to be drawn before that, in the order in which it came."""
         self._due: list[Timer] = []
         """When to look whether holding is over."""
         self._leaving: tuple[Result | None] | None = None
@@ -93,6 +96,12 @@ class PacedApp(App[Result]):
     def puts_off(self) -> bool:
         """Whether the screen's next frame has to wait; if so, it will be asked for it."""
         self._put_off = self._put_off or self._held is not None
+        return self._held is not None
+
+    def postpones(self, draw: Callable[[], None]) -> bool:
+        """Whether nothing can be sent now; if so, this will be called, once, when something can."""
+        if self._held is not None:
+            self._postponed[draw] = None
         return self._held is not None
 
     def post_display_hook(self) -> None:
@@ -167,8 +176,11 @@ class PacedApp(App[Result]):
             return
         for timer in self._due:
             timer.stop()
-        self._held.close()
-        self._held = None
+        held, self._held = self._held, None
+        for draw in self._postponed:
+            draw()
+        self._postponed.clear()
+        held.close()
         if self._lost:
             self.screen.refresh()
         elif self._put_off:

@@ -368,7 +368,7 @@ class CompareScreen(FrugalScreen[None]):
 
     @property
     def _views(self) -> list[OverlayView]:
-        return list(self.query(OverlayView))
+        return [view for view in self._panels.children if isinstance(view, OverlayView)]
 
     @property
     def _is_beside(self) -> bool:

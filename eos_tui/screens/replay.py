@@ -11,7 +11,7 @@ from eos_tui.replay import ReplayFolder, ReplayReader
 from eos_tui.screens.run import POLL_SECONDS, RunScreen
 from eos_tui.snapshot import RunSnapshot
 from eos_tui.widgets.run_header import header_rows
-from eos_tui.widgets.text_rows import Row, TextRows
+from eos_tui.widgets.text_rows import Row
 
 OF_A_RUNNER = frozenset({"stop", "pause"})
 """What the run screen can do that takes a runner."""
@@ -110,5 +110,5 @@ class ReplayScreen(RunScreen):
     def _moved(self) -> None:
         """Say it, and look at what is due now."""
         if self._snapshot:
-            self.query_one("#header", TextRows).show(self._snapshot)
+            self._header.show(self._snapshot)
         self._follower.hurry()

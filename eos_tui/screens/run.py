@@ -172,7 +172,10 @@ class RunScreen(FrugalScreen[None]):
         self._message = Static(id="notice", markup=False)
         self._panels = Container(id="panels")
         self._body = Body(self._panels)
+        self._header = TextRows(self.header_rows, id="header", ascii_only=ascii_only)
+        self._edges = TextRows(edge_rows, id="edges", ascii_only=ascii_only)
         self._lines = TextRows(self._panel_rows, id="lines", ascii_only=ascii_only)
+        self._events = TextRows(event_rows, id="events", ascii_only=ascii_only)
         self._snapshot: RunSnapshot | None = None
         self._output: tuple[str, ...] = ()
         self._error = ""
@@ -193,14 +196,14 @@ class RunScreen(FrugalScreen[None]):
 
     def compose(self) -> ComposeResult:
         """From the top down."""
-        yield TextRows(self.header_rows, id="header", ascii_only=self._ascii_only)
-        yield TextRows(edge_rows, id="edges", ascii_only=self._ascii_only)
+        yield self._header
+        yield self._edges
         yield self._message
         with Horizontal(id="middle"):
             yield self._body
             yield self._drawer
         yield self._lines
-        yield TextRows(event_rows, id="events", ascii_only=self._ascii_only)
+        yield self._events
         yield Footer(show_command_palette=False, compact=True)
 
     @property
@@ -300,7 +303,7 @@ class RunScreen(FrugalScreen[None]):
         if self._asked and self._asked[1] is not snapshot.status:
             self._asked = None
         await self._set_panels(arrangement.arranged(snapshot.header.panels, self._memory.run) if snapshot.header else ())
-        for rows in self.query(TextRows):
+        for rows in (self._header, self._edges, self._lines, self._events):
             rows.show(snapshot)
         self._view = self._view.followed(extents(snapshot))
         self._show_panels()
@@ -338,15 +341,15 @@ class RunScreen(FrugalScreen[None]):
 
     def action_toggle_scale(self) -> None:
         """Switch between a logarithmic and a linear axis: the panel with the focus, else all."""
-        focused = [view for view in self.query(PanelView) if view.has_focus]
-        for view in focused or self.query(PanelView):
+        focused = [view for view in self._views if view.has_focus]
+        for view in focused or self._views:
             view.toggle_scale()
-        scales = {view.panel.title: view.scale for view in focused or self.query(PanelView)}
+        scales = {view.panel.title: view.scale for view in focused or self._views}
         self._memory.remember_run(scales={**self._memory.run.scales, **scales})
 
     def action_cursor(self, columns: int) -> None:
         """Move the cursor, or set it to the last step in sight."""
-        widths = [view.content_size.width for view in self.query(PanelView) if view.display]
+        widths = [view.content_size.width for view in self._views if view.display]
         width = max(widths, default=1)
         self._look(lambda view, snapshot: view.with_cursor(extents(snapshot), view.window(snapshot), columns=columns, width=width))
 
@@ -381,7 +384,7 @@ class RunScreen(FrugalScreen[None]):
 
     def action_zoom_panel(self) -> None:
         """Show one panel alone, or all again."""
-        views = list(self.query(PanelView))
+        views = self._views
         focused = next((view for view in views if view.has_focus), views[0] if views else None)
         self._show_alone(None if self._alone else focused)
 
@@ -424,6 +427,10 @@ class RunScreen(FrugalScreen[None]):
         """Explain keys and screen."""
         self.app.push_screen(HelpScreen(self.explained))
 
+    @property
+    def _views(self) -> list[PanelView]:
+        return [view for view in self._panels.children if isinstance(view, PanelView)]
+
     def _look(self, change: Callable[[View, RunSnapshot], View]) -> None:
         """Change what is shown of the run."""
         if self._snapshot is not None:
@@ -456,7 +463,7 @@ class RunScreen(FrugalScreen[None]):
             traces, is_enough = close_up(self._snapshot, span, self._detail)
             if not is_enough:
                 self._ask_for_detail(span)
-        for view in self.query(PanelView):
+        for view in self._views:
             view.show(self._snapshot, self._view, traces)
 
     def _ask_for_detail(self, span: tuple[float, float]) -> None:
@@ -466,7 +473,7 @@ class RunScreen(FrugalScreen[None]):
 
     def _show_alone(self, panel: PanelView | None) -> None:
         self._alone = panel
-        for view in self.query(PanelView):
+        for view in self._views:
             view.display = panel is None or view is panel
         self._panels.set_class(panel is not None, "alone")
         self._fit_panels()
@@ -500,7 +507,7 @@ class RunScreen(FrugalScreen[None]):
         self._show_notice()
 
     async def _set_panels(self, panels: Sequence[Panel]) -> None:
-        if [view.panel for view in self.query(PanelView)] == list(panels):
+        if [view.panel for view in self._views] == list(panels):
             return
         self._alone = None
         await self._panels.remove_children()
@@ -513,7 +520,7 @@ class RunScreen(FrugalScreen[None]):
         self._fit_panels()
 
     def _fit_panels(self) -> None:
-        count = sum(view.display for view in self.query(PanelView))
+        count = sum(view.display for view in self._views)
         width = self.size.width - DRAWER_CELLS * self._is_beside
         self._panels.set_class(width >= WIDE, "two")
         self._body.fit(math.ceil(count / 2) if width >= WIDE else count)

@@ -9,14 +9,15 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from eos_tui.charts import Cell, Grid
+from eos_tui.pacing import PacedApp
 
 
 class CellGrid(Widget):
-    """Base of the chart and of the panel's title: a subclass gives the grid, and a component class for each role in it."""
+    """Base of charts, tables and rows: a subclass gives the grid."""
 
     ALLOW_SELECT = False
     ROLES = ""
-    """Prefix of the component classes: the role `axis` has the style of the class `{ROLES}--axis`."""
+    """Prefix of the component classes: the role `axis` has the style of the class `{ROLES}--axis`. Without one roles are Rich styles."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -28,7 +29,9 @@ class CellGrid(Widget):
         raise NotImplementedError
 
     def redraw(self) -> None:
-        """Compute the grid again and repaint what differs; nothing is sent when nothing does."""
+        """Compute the grid again and repaint what differs; nothing is sent when nothing does, nor computed before it can be sent."""
+        if self.is_mounted and isinstance(self.app, PacedApp) and self.app.postpones(self.redraw):
+            return
         before, self._grid = self._grid, self.grid(*self.content_size)
         if [len(row) for row in before] != [len(row) for row in self._grid]:
             self.refresh()
@@ -54,7 +57,8 @@ class CellGrid(Widget):
     def _style(self, role: str) -> Style:
         """The role's style; kept, as working one out takes as long as drawing a row."""
         if role not in self._styles_by_role:
-            self._styles_by_role[role] = self.get_component_rich_style(f"{self.ROLES}--{role}") if role else self.rich_style
+            component = f"{self.ROLES}--{role}" if self.ROLES and role else ""
+            self._styles_by_role[role] = self.get_component_rich_style(component) if component else self.rich_style + Style.parse(role)
         return self._styles_by_role[role]
 
 

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Sequence
 from typing import ClassVar
 
 from rich.cells import cell_len, chop_cells
-from rich.style import Style
 from textual.binding import Binding, BindingType
 
 from eos_tui.charts import Grid
@@ -138,9 +137,6 @@ class Drawer(CellGrid, can_focus=True):
     def _page(height: int) -> int:
         """Rows of text in sight."""
         return height - 2 if height >= FRAME_FROM else max(height, 0)
-
-    def _style(self, role: str) -> Style:
-        return self.rich_style + Style.parse(role)
 
 
 def _edge(words: str, width: int, corners: str, style: str) -> Row:

@@ -18,11 +18,12 @@ SEPARATOR: Part = (" · ", "dim")
 
 
 def edge_rows(snapshot: RunSnapshot, width: int, height: int) -> Sequence[Row]:  # noqa: ARG001 - one row whatever the height
-    """Which edge binds, and what is nearest to its threshold, or farthest past it, first."""
-    found, binding = edges(snapshot), binding_edge(snapshot)
-    head = [(binding, "bold"), SEPARATOR] if binding else []
-    long = [*head, *_edge_row([(edge.long, edge.ratio) for edge in found])]
-    return [long if row_length(long) <= width else [*head, *_edge_row([(edge.short, edge.ratio) for edge in found])]]
+    """Which edge binds, and what is nearest to its threshold, or farthest past it, first; what moves the edge where there is room."""
+    found = edges(snapshot)
+    head, brief = ([(words, "bold"), SEPARATOR] if words else [] for words in (binding_edge(snapshot), binding_edge(snapshot, short=True)))
+    long, short = _edge_row([(edge.long, edge.ratio) for edge in found]), _edge_row([(edge.short, edge.ratio) for edge in found])
+    rows = [[*head, *long], [*head, *short], [*brief, *short]]
+    return [next((row for row in rows if row_length(row) <= width), rows[-1])]
 
 
 def _edge_row(sentences: Sequence[tuple[str, float]]) -> Row:

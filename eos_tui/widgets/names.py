@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 from rich.cells import cell_len, set_cell_size
-from rich.style import Style
 
 from eos_tui.charts import Cell, Grid
 from eos_tui.widgets.cells import CellGrid
@@ -51,6 +50,3 @@ class Names(CellGrid):
                 cells += [(character, "reverse" if is_here else ""), ("", "")][: cell_len(character)]
             rows.append((cells + [(" ", "")] * width)[:width])
         return rows + [[(" ", "")] * width for _ in range(height - len(rows))]
-
-    def _style(self, role: str) -> Style:
-        return self.rich_style + Style.parse(role)

@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from rich.cells import cell_len, set_cell_size
-from rich.style import Style
 
 from eos_tui import charts
 from eos_tui.charts import Cell, Grid, format_number, sparkline
@@ -174,9 +173,6 @@ class RunsTable(CellGrid):
         key, is_reversed = self._sorted_by
         arrows = ("^", "v") if self._ascii_only else ("↑", "↓")
         return f"{column.title} {arrows[is_reversed]}" if column.key == key else column.title
-
-    def _style(self, role: str) -> Style:
-        return self.rich_style + Style.parse(role)
 
 
 def _share(run: Listed) -> float:

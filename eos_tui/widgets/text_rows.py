@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from typing import Generic, TypeAlias, TypeVar
 
 from rich.cells import cell_len, set_cell_size
-from rich.style import Style
 
 from eos_tui import charts
 from eos_tui.charts import Cell, Grid
@@ -50,9 +49,6 @@ class TextRows(CellGrid, Generic[Shown]):
         rows = self._draw(self._shown, width, height) if self._shown is not None else []
         grid = [cells(fitted(row, width), width) for row in rows[:height]]
         return [[(text.translate(IN_ASCII), style) for text, style in row] for row in grid] if self._ascii_only else grid
-
-    def _style(self, role: str) -> Style:
-        return self.rich_style + Style.parse(role)
 
 
 def row_length(row: Row) -> int:

@@ -92,14 +92,14 @@ def edges(snapshot: RunSnapshot) -> list[Standing]:
     return sorted(found, key=lambda edge: -edge.ratio)
 
 
-def binding_edge(snapshot: RunSnapshot) -> str:
-    """Which limit of stability the run stands at, or is nearest to, and what would move it; empty where none is known."""
+def binding_edge(snapshot: RunSnapshot, *, short: bool = False) -> str:
+    """Which limit of stability the run stands at, or is nearest to, and, unless short, what would move it; empty where none is known."""
     panels = snapshot.header.panels if snapshot.header else ()
     known = [(ratio, panel.edge) for panel in panels if panel.edge and (ratio := last_value(snapshot, panel.edge.ratio)) is not None]
     if not known:
         return ""
     ratio, edge = max(known, key=lambda one: one[0])
-    words = f"{edge.name} at {format_number(ratio)} (moved by {edge.moved_by})"
+    words = f"{edge.name} at {format_number(ratio)}" + ("" if short else f" (moved by {edge.moved_by})")
     if ratio >= AT_EDGE[0]:
         return f"binding edge: {words}"
     return f"binding edge: none, nearest {words}" if len(known) > 1 else "binding edge: none"

@@ -63,6 +63,12 @@ def app_of(shown: object) -> EosApp:
     return EosApp(shown, poll_seconds=0, clock=lambda: NOW)  # type: ignore[arg-type]
 
 
+async def without_keys(pilot: Pilot[str]) -> None:
+    """Hide the keys below a screen, whose place depends on what a box over it takes for itself."""
+    pilot.app.screen.query_one(Footer).display = False
+    await settled(pilot)
+
+
 async def assert_looks(pilot: Pilot[str], name: str) -> None:
     await settled(pilot)
     width, height = pilot.app.size
@@ -94,7 +100,7 @@ async def test_a_box_over_the_list(runs, box, size):
     async with app_of(runs).run_test(size=size) as pilot:
         await look(pilot)
         # Textual draws the keys below a box anew some time after the box.
-        pilot.app.screen.query_one(Footer).display = False
+        await without_keys(pilot)
         await pilot.press(*BOXES[box])
         await assert_looks(pilot, box)
 
@@ -113,7 +119,7 @@ async def test_a_run_with_a_cursor(runs, size):
 async def test_the_panels_of_a_run_are_chosen(runs, size):
     async with app_of(RunFolder(runs / LIVE)).run_test(size=size) as pilot:
         await look(pilot)
-        pilot.app.screen.query_one(Footer).display = False
+        await without_keys(pilot)
         await pilot.press("v", "down", "down", "space")
         await assert_looks(pilot, "panels")
 

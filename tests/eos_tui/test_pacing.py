@@ -10,7 +10,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from eos_tui.pacing import ASK
+from eos_tui.pacing import ASK, PacedApp
+from eos_tui.widgets.cells import CellGrid
 from tests.eos_tui.fakes import FakeRun, live
 from tests.eos_tui.test_viewer_terminal import Terminal
 
@@ -139,3 +140,29 @@ def test_no_answer_is_left_for_the_shell(run):
 
     left = terminal.written.rindex(b"\x1b[?1049l")
     assert ASK.encode() not in terminal.written[left:]
+
+
+class Counting(CellGrid):
+    """A grid of one number: how often it was drawn."""
+
+    def grid(self, width, height):
+        self.drawn = getattr(self, "drawn", 0) + 1
+        return [[(str(self.drawn % 10), "")] * width] * height
+
+
+async def test_what_cannot_be_sent_yet_is_drawn_once_when_it_can():
+    class Showing(PacedApp):
+        def compose(self):
+            yield Counting()
+
+    async with Showing(low_bandwidth=None, ansi_color=None).run_test() as pilot:
+        grid = pilot.app.query_one(Counting)
+        before = grid.drawn
+
+        pilot.app._hold()
+        grid.redraw()
+        grid.redraw()
+        assert grid.drawn == before
+        pilot.app._go_on()
+
+        assert grid.drawn == before + 1

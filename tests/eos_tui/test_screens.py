@@ -162,10 +162,21 @@ def test_the_binding_edge_is_the_nearest_one_and_said_first_with_what_moves_it(r
     run.sharpness(100, ratio * 6.667)
     run.ntk(100, trace)
 
-    for width in (80, 200):
-        (row,) = edge_rows(snapshot_of(run), width, 1)
-        assert text(row).startswith(f"{expected} · ")
-        assert "of 2/lr" in text(row)
+    (row,) = edge_rows(snapshot_of(run), 200, 1)
+    assert text(row).startswith(f"{expected} · ")
+    assert "of 2/lr" in text(row)
+
+
+def test_where_there_is_little_room_how_far_the_edge_is_goes_before_what_moves_it(run):
+    with_edges(run)
+    run.sharpness(100, 0.2 * 6.667)
+    run.ntk(100, 120.0)
+
+    (row,) = edge_rows(snapshot_of(run), 80, 1)
+
+    assert text(row)[:79].startswith("binding edge: none, nearest stochastic at 0.347 · ")
+    assert "of 2/lr" in text(row)
+    assert "moved by" not in text(row)
 
 
 def test_a_single_edge_that_is_far_binds_nothing_and_an_unknown_one_is_not_spoken_of(run):
