@@ -114,10 +114,10 @@ CHECKS = {
     name: _study(f"check-{name}", axes={WIDTH: _WIDTHS, SEED: seeds}, overrides={**_SMOOTH, **overrides}, by_width=by_width)
     for name, seeds, overrides, by_width in (
         ("mup", (0, 1), {LR: 1.0}, {}),
-        ("adam-mup", (0, 1), {**ADAM, LR: 0.01}, {}),
+        ("adam-mup", (0, 1), {**ADAM, LR: 0.001}, {}),
         ("ntp", (0, 1), {**NTP, LR: 1.0}, {}),
         ("sp", (0,), {**SP, LR: 0.1}, {}),
-        ("adam-sp", (0,), {**ADAM, **SP, LR: 0.01}, {}),
+        ("adam-sp", (0,), {**ADAM, **SP, LR: 0.001}, {}),
         ("multiplier", (0,), {LR: 0.4}, {"model.gamma": lambda width: math.sqrt(width / _WIDTHS[-1])}),
         ("exponent", (0,), {}, {LR: lambda width: 0.45 * math.sqrt(width / _WIDTHS[-1])}),
     )
@@ -491,7 +491,7 @@ CLAIM = Claim(
     name="super-consistency",
     summary="Under muP sharpness and best learning rate do not depend on the width, with branches over sqrt(L) not on the depth.",
     source="Noci, Meterez, Hofmann and Orvieto (2024), arXiv 2402.17457",
-    cost="227 runs, most of them short; seven to ten minutes on two cores. Three of its statements need CIFAR-10.",
+    cost="227 runs, most of them short; seven minutes on two cores. Three of its statements need CIFAR-10.",
     runs=(*(run for study in STUDIES for run in study.planned()), *_form_runs()),
     statements=STATEMENTS,
     charts=_charts,
