@@ -51,6 +51,8 @@ def world():
             match study.name:
                 case "edge":
                     found[name] = sharp(name, 2 / point[LR], steps=400, every=20, threshold=2 / point[LR])
+                case "cifar-edge":
+                    found[name] = sharp(name, 2.0, steps=200, every=20, threshold=2.0)
                 case "lazy":
                     found[name] = sharp(name, 0.1 + 5 / size, steps=600, every=50)
                 case "ce-mup":
@@ -103,6 +105,7 @@ SHARPNESS, RATIO, LOSS, CHANGE = ("sharpness", "value"), ("sharpness", "ratio"),
     [
         ("edge-width128-lr2", RATIO, 0.9, "Under muP the sharpness stands at 2/lr"),
         ("edge-width128-lr2", SHARPNESS, 1.1, "Under muP the sharpness at the edge is the same"),
+        ("cifar-edge-width32", RATIO, 0.7, "CIFAR-10, convolutional, muP"),
         ("lazy", SHARPNESS, 1.0, "Under NTP the sharpness depends"),
         ("lazy-width512", SHARPNESS, lambda step: 0.1 + step / 1e4, "Under NTP a wide net does not sharpen"),
         ("ce-mup-width256", SHARPNESS, 2.0, "Under muP with small batches"),
@@ -113,7 +116,7 @@ SHARPNESS, RATIO, LOSS, CHANGE = ("sharpness", "value"), ("sharpness", "ratio"),
         ("sgd-ntp-width32-lr256", LOSS, 0.001, "The best learning rate of SGD under NTP"),
         ("adam-mup-width1024-lr0.00195312", LOSS, 0.001, "The best learning rate of Adam under muP"),
         ("adam-sp-width1024-lr0.0078125", LOSS, 0.001, "Control: that of Adam with SP"),
-        ("depth-half-depth32-lr0.25", LOSS, 0.001, "With branches over sqrt(L)"),
+        ("depth-half-depth32-lr0.25-", LOSS, 0.001, "With branches over sqrt(L)"),
         ("depth-zero-depth8-lr2", LOSS, 0.001, "Without the factor on branches"),
         ("cifar-mup-width16-lr1", LOSS, 0.001, "CIFAR-10, convolutional: the best learning rate under muP"),
         ("cifar-ntp-width16-lr32", LOSS, 0.001, "CIFAR-10, convolutional: the best learning rate under NTP"),
