@@ -67,7 +67,7 @@ def transfer_(
 
 
 def _print_transfer(group: "transfer.Group", tolerance: float) -> None:
-    from eos_tui.reports import members
+    from eos_tui.reports import members, transfer
 
     keys = [key.rsplit(".", 1)[-1] for key in group.bests[0].values]
     rows = [
@@ -84,16 +84,7 @@ def _print_transfer(group: "transfer.Group", tolerance: float) -> None:
     if group.values:
         typer.echo(f"\n{members.label(group.values)}")
     print_table((*keys, "best lr", "of the seeds", "between", "loss", "diverges from"), rows)
-    words = {
-        "stays": "The best learning rate stays",
-        "moves": "The best learning rate MOVES",
-        "open": "OPEN: the best learning rate seems to stay, but lies at an end of the grid",
-    }
-    seeds = f", of the seeds alone {_range(group.shift_by_seed)}" if len(group.shift_by_seed) > 1 else ""
-    moved = f"it moves by {_plain(group.shift)} steps of x{_plain(group.grid_step)}{seeds}; {_plain(tolerance)} may be."
-    size = keys[0]
-    power = f" It goes like {size}^{_with_error(group.exponent, group.exponent_error)}." if group.exponent is not None else ""
-    typer.echo(wrapped(f"{words[group.verdict]}: {moved}{power}", indent=0))
+    typer.echo(wrapped(transfer.words(group, tolerance=tolerance), indent=0))
     for warning in group.warnings:
         say(warning)
 
