@@ -245,7 +245,7 @@ def verdicts(runs: Sequence[GridRun]) -> tuple[str, ...]:
 
 def _verdicts(runs: Sequence[GridRun], sizes: Sequence[str], others: Sequence[str]) -> Iterator[str]:
     for values, alike in members.groups(runs, others):
-        trials = [transfer.trial(run.values, sizes, loss=run.loss) for run in alike if run.loss is not None]
+        trials = [transfer.placed(run.values, sizes, loss=run.loss) for run in alike if run.loss is not None]
         found = transfer.group(trials, values=values, tolerance=transfer.TOLERANCE)
         said = transfer.words(found, tolerance=transfer.TOLERANCE)
         yield one_line(f"{members.label(values)}: {said}" if values else said)

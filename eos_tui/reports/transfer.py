@@ -119,7 +119,7 @@ def report(folder: SweepFolder, *, tolerance: float, loss: str | None = None, si
     others = [key for key in varied if key not in (LR, *SEEDS, *keys)]
     groups, charts = [], []
     for values, alike in members.groups(found, others):
-        trials = [trial(member.values, keys, loss=final_loss(member, loss)) for member in alike]
+        trials = [trial(member, keys, loss=loss) for member in alike]
         groups.append(group(trials, values=values, tolerance=tolerance))
         charts.append(chart(trials, groups[-1], loss=loss or "training loss"))
     said = Transfer(sweep=folder.name, loss=loss or "step.loss", tolerance=tolerance, groups=tuple(groups), num_missing=num_missing)
@@ -152,8 +152,17 @@ def final_loss(member: Member, name: str | None = None) -> float:
     return math.fsum(last) / len(last)
 
 
-def trial(values: Values, sizes: Sequence[str], *, loss: float) -> Trial:
+def trial(member: Member, sizes: Sequence[str], *, loss: str | None = None) -> Trial:
     """A run's loss, with what it is held against others by.
+
+    Raises:
+        OutputError: If its learning rate is no number, or its log has no such loss.
+    """
+    return placed(member.values, sizes, loss=final_loss(member, loss))
+
+
+def placed(values: Values, sizes: Sequence[str], *, loss: float) -> Trial:
+    """This loss, with what it is held against others by.
 
     Raises:
         OutputError: If its learning rate is no number.

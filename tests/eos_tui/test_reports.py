@@ -164,7 +164,7 @@ def test_the_loss_of_a_run_is_its_mean_over_the_last_tenth_of_the_steps_or_the_l
 
 def test_a_schedule_has_no_place_among_learning_rates() -> None:
     with pytest.raises(OutputError, match="is no number"):
-        transfer.trial({"optimizer.lr": {"kind": "cosine"}, "model.width": 8}, ["model.width"], loss=1.0)
+        transfer.placed({"optimizer.lr": {"kind": "cosine"}, "model.width": 8}, ["model.width"], loss=1.0)
 
 
 # Coordinate check
