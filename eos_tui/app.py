@@ -33,14 +33,13 @@ from eos_tui.pacing import PacedApp
 from eos_tui.read_only import GuardedApp
 from eos_tui.recording import Recorder, recorded
 from eos_tui.replay import ReplayFolder
-from eos_tui.screens import compare, home, run, sweep
+from eos_tui.screens import compare, home, run
 from eos_tui.screens.commands import Palette
 from eos_tui.screens.compare import CompareScreen
 from eos_tui.screens.confirm import ConfirmScreen
 from eos_tui.screens.home import Compared, HomeScreen
 from eos_tui.screens.replay import ReplayScreen
 from eos_tui.screens.run import RunScreen
-from eos_tui.screens.sweep import SweepScreen
 from eos_tui.settings import Loaded, did_you_mean
 from eos_tui.snapshot import RunSnapshot
 from eos_tui.widgets.characters import Characters
@@ -64,7 +63,6 @@ LAST_SECONDS = 2.0
 
 Shown: TypeAlias = RunFolder | SweepFolder | Sequence[RunFolder] | Path
 """A run, a sweep, several runs that are compared, or the folder of the runs to list."""
-AnyScreen: TypeAlias = RunScreen | SweepScreen | CompareScreen | HomeScreen
 
 
 class EosApp(GuardedApp[str], PacedApp[str]):
@@ -131,7 +129,7 @@ class EosApp(GuardedApp[str], PacedApp[str]):
         """The run as it is shown; None before it was first read, and where none is."""
         return self.screen.snapshot if isinstance(self.screen, RunScreen) else None
 
-    def get_default_screen(self) -> AnyScreen:
+    def get_default_screen(self) -> FrugalScreen[None]:
         """What was asked for, from the first frame on."""
         return self._first
 
@@ -157,7 +155,7 @@ class EosApp(GuardedApp[str], PacedApp[str]):
 
     def poll_now(self) -> None:
         """Look once, at once, at the files of what is shown."""
-        if isinstance(self.screen, AnyScreen):
+        if isinstance(self.screen, FrugalScreen):
             self.screen.poll_now()
 
     def read_whole(self) -> None:
@@ -208,8 +206,8 @@ class EosApp(GuardedApp[str], PacedApp[str]):
             self._leave()
 
     def _leave(self) -> None:
-        screen = next((screen for screen in reversed(self.screen_stack) if isinstance(screen, RunScreen | SweepScreen)), None)
-        self.leave(screen.farewell if screen else None)
+        shown = (screen for screen in reversed(self.screen_stack) if isinstance(screen, FrugalScreen))
+        self.leave(next(filter(None, (screen.farewell for screen in shown)), None))
 
     def action_palette(self) -> None:
         """Offer everything that can be done."""
@@ -252,7 +250,7 @@ class EosApp(GuardedApp[str], PacedApp[str]):
             return theme
         return "ansi-dark" if found.dark else "ansi-light"
 
-    def _screen_of(self, shown: Shown) -> AnyScreen:
+    def _screen_of(self, shown: Shown) -> FrugalScreen[None]:
         if isinstance(shown, RunFolder):
             return self._run_screen(shown)
         if isinstance(shown, SweepFolder):
@@ -274,10 +272,13 @@ class EosApp(GuardedApp[str], PacedApp[str]):
         seconds = compare.POLL_SECONDS if self._poll_seconds is None else self._poll_seconds
         return CompareScreen(folders, poll_seconds=seconds, clock=self._clock, ascii_only=bool(self._appearance.ascii))
 
-    def _sweep_screen(self, folder: SweepFolder) -> SweepScreen:
+    def _sweep_screen(self, folder: SweepFolder) -> FrugalScreen[None]:
+        # Loaded here: the first frame of other screens need not wait for the reports.
+        from eos_tui.screens import sweep
+
         seconds = sweep.POLL_SECONDS if self._poll_seconds is None else self._poll_seconds
         name = one_line(sweeps.reference(folder))
-        return SweepScreen(folder, sweep=name, poll_seconds=seconds, clock=self._clock, ascii_only=bool(self._appearance.ascii))
+        return sweep.SweepScreen(folder, sweep=name, poll_seconds=seconds, clock=self._clock, ascii_only=bool(self._appearance.ascii))
 
     def _home_screen(self, runs: Path) -> HomeScreen:
         seconds = home.POLL_SECONDS if self._poll_seconds is None else self._poll_seconds

@@ -110,8 +110,8 @@ class Row:
 
     @property
     def label(self) -> str:
-        """What is the same in all of its cells."""
-        return one_line(members.label(self.values))
+        """What is the same in all of its cells; of a text the value alone, which tells what it is."""
+        return ", ".join(one_line(value if isinstance(value, str) else members.label({key: value})) for key, value in self.values.items())
 
 
 @dataclass(frozen=True)

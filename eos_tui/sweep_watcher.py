@@ -39,9 +39,11 @@ class SweepWatcher:
         self._offset = 0
         self._losses: dict[tuple[str, int], float | None] = {}
         """By name and last step of runs that have finished."""
+        self._judged: tuple[tuple[GridRun, ...], tuple[str, ...] | None] = ((), ())
+        """The runs as they were looked at last, and what they say together, once that was asked."""
         self._given: tuple[object, SweepStand] | None = None
         self.is_behind = False
-        """Whether the last look left logs unread: the next one need not wait."""
+        """Whether the last look left something to do: the next one need not wait."""
 
     def poll(self, *, max_seconds: float = MAX_SECONDS) -> SweepStand | None:
         """The sweep as it stands; None when nothing changed since it was given.
@@ -51,6 +53,7 @@ class SweepWatcher:
 
         Cost: that of `RunsWatcher.poll`, and once the whole log of each run that has finished.
         """
+        self.is_behind = False
         try:
             self._sweep = self._sweep or self._folder.read()
             new, self._offset = self._folder.records(self._offset)
@@ -59,10 +62,18 @@ class SweepWatcher:
         self._records += new
         if (listed := self._watcher.poll()) is not None:
             self._listed = {run.folder.name: run for run in listed}
-        self.is_behind = False
         runs = tuple(self._runs(self._sweep.runs, until=time.monotonic() + max_seconds))
         is_held = self._folder.is_held()
-        return self._new((runs, is_held, self._offset), lambda: self._stand(runs, is_held=is_held))
+        self._judge(runs)
+        return self._new((self._judged, is_held, self._offset), lambda: self._stand(runs, is_held=is_held))
+
+    def _judge(self, runs: tuple[GridRun, ...]) -> None:
+        """Ask what the runs say together, in the look after the one that gave them: it may take a second, and they are shown until then."""
+        if runs != self._judged[0]:
+            self._judged = (runs, None)
+            self.is_behind |= all(run.is_done for run in runs)
+        elif self._judged[1] is None:
+            self._judged = (runs, sweep_grid.verdicts(runs))
 
     def _new(self, seen: object, stand: Callable[[], SweepStand]) -> SweepStand | None:
         """What is to be shown of that, unless it was given before."""
@@ -74,8 +85,7 @@ class SweepWatcher:
 
     def _stand(self, runs: tuple[GridRun, ...], *, is_held: bool | None) -> SweepStand:
         left = sweep_grid.seconds_left(self._records, runs, now=self._clock()) if is_held is not False else None
-        verdicts = sweep_grid.verdicts(runs)
-        return SweepStand(name=self._folder.name, runs=runs, is_held=is_held, seconds_left=left, verdicts=verdicts)
+        return SweepStand(name=self._folder.name, runs=runs, is_held=is_held, seconds_left=left, verdicts=self._judged[1] or ())
 
     def _runs(self, planned: Sequence[SweepRun], *, until: float) -> list[GridRun]:
         found = []

@@ -111,7 +111,7 @@ def coord_check(
     runs_dir: RunsDir = None,
     as_json: Json = False,
 ) -> None:
-    """Check that each layer moves as far in wide nets as in narrow ones.
+    """Check that layers move as far in wide nets as in narrow ones.
 
     Makes short runs of several widths, a sweep, and fits b in change ~ width^b for each layer after each step: 0 for a
     parametrization that is right for the width. Ends with 0 when all layers pass, with 1 when one does not.
@@ -196,7 +196,7 @@ def consistency(
     runs_dir: RunsDir = None,
     as_json: Json = False,
 ) -> None:
-    """Say how far nets of different sizes are apart while they train.
+    """Say how far apart nets of different sizes are in training.
 
     For a sweep over model.width or model.depth: the distance of loss, eigenvalues and traces to those of the largest
     net, early and late, and the exponent with which it grows. What else varies, learning rates too, makes a group.

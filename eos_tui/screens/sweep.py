@@ -1,7 +1,7 @@
 """The live view of a sweep: a cell for each point of its grid, the losses over the learning rate, what they say together, keys."""
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from functools import partial
 from math import inf
 from typing import ClassVar
@@ -10,7 +10,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.message import Message
-from textual.widgets import Footer, Static
+from textual.widgets import Footer
 
 from eos_tui import keys, sweep_grid, sweeping
 from eos_tui.charts import RUN_TAGS
@@ -23,6 +23,7 @@ from eos_tui.snapshot import Status
 from eos_tui.sweep_grid import Cell, SweepStand
 from eos_tui.sweep_watcher import SweepWatcher
 from eos_tui.widgets.chart import Chart
+from eos_tui.widgets.drawer import wrapped
 from eos_tui.widgets.frugal import FrugalScreen
 from eos_tui.widgets.panel import PanelTitle
 from eos_tui.widgets.sweep_table import SweepTable, curves, head_rows, scale
@@ -35,6 +36,8 @@ POLL_SECONDS = 1.0
 """Time between two looks at the sweep's files."""
 CHART_ROWS = 6
 """Rows of the chart with its frame below which it is left out."""
+TOLD_SHARE = 4
+"""The part of the rows that a notice, or the verdict, takes at most."""
 TABLE_SHARE = 2
 """The part of the rows that the table takes beside a chart, at most."""
 READING = """\
@@ -42,6 +45,11 @@ Each cell is a point of the grid: how its run stands, how far it is, and when it
 steps; of several seeds the mean of those that are done, and how many that are. * stands before the lowest of a row, > at the cursor.
 The curves are the losses of the rows, with the rows' tags at their points; the lowest of each is a star with its column's value. A run
 that diverged leaves a gap."""
+
+
+def told_rows(lines: Sequence[str], width: int, height: int) -> Sequence[Row]:  # noqa: ARG001 - as many rows as there are
+    """Sentences, broken between words."""
+    return [[(row, "bold")] for line in lines for row in wrapped(one_line(line), max(width, 1))]
 
 
 class SweepChanged(Message):
@@ -106,10 +114,10 @@ class SweepScreen(FrugalScreen[None]):
         self._said = ""
         """What the last key led to, until the next one."""
         self._head = TextRows(head_rows, id="sweep-head", ascii_only=ascii_only)
-        self._message = Static(id="notice", markup=False)
+        self._notice = TextRows(told_rows, id="sweep-notice", ascii_only=ascii_only)
         self._table = SweepTable(ascii_only=ascii_only)
         self._reading = TextRows(self._reading_rows, id="sweep-cell", ascii_only=ascii_only)
-        self._verdict = Static(id="sweep-verdict", markup=False)
+        self._verdict = TextRows(told_rows, id="sweep-verdict", ascii_only=ascii_only)
         self._title = PanelTitle(ascii_only=ascii_only)
         self._chart = Chart(framed=True, ascii_only=ascii_only)
         self._panel = Vertical(self._title, self._chart, id="sweep-chart")
@@ -117,7 +125,7 @@ class SweepScreen(FrugalScreen[None]):
     def compose(self) -> ComposeResult:
         """From the top down."""
         yield self._head
-        yield self._message
+        yield self._notice
         yield self._table
         yield self._reading
         yield self._verdict
@@ -150,8 +158,9 @@ class SweepScreen(FrugalScreen[None]):
 
     def poll_now(self) -> None:
         """Look at the sweep's files once, at once, and read all that there is."""
-        if (stand := self._watcher.poll(max_seconds=inf)) is not None:
-            self.post_message(SweepChanged(stand))
+        while (stand := self._watcher.poll(max_seconds=inf)) or self._watcher.is_behind:
+            if stand is not None:
+                self.post_message(SweepChanged(stand))
 
     def on_sweep_changed(self, message: SweepChanged) -> None:
         """Show the sweep as it is now."""
@@ -262,14 +271,16 @@ class SweepScreen(FrugalScreen[None]):
                 {"name": (f"loss at the end{over}", "name"), "scale": (" (log)" if scale(stand.grid) == "log" else "", "note")}
             )
             self._reading.show(stand)
-        _tell(self._message, [stand.problem, self._said or self._notice(stand)])
-        _tell(self._verdict, stand.verdicts)
         self._fit()
 
     def _reading_rows(self, stand: SweepStand, width: int, height: int) -> list[Row]:  # noqa: ARG002 - one row, cut where needed
         return [[(sweep_grid.cell_words(stand.grid, *self._at), "")]]
 
-    def _notice(self, stand: SweepStand) -> str:
+    def _notices(self, stand: SweepStand) -> list[str]:
+        """What is to be known first."""
+        return [words for words in (stand.problem, self._said or self._advice(stand)) if words]
+
+    def _advice(self, stand: SweepStand) -> str:
         if stand.state != "stopped" or not stand.runs:
             return ""
         is_live = "running" in stand.counts
@@ -277,20 +288,19 @@ class SweepScreen(FrugalScreen[None]):
 
     def _fit(self) -> None:
         """Give the table the rows that it needs, and the chart what is left, where that is enough for one."""
-        if self._stand is None or not self._stand.runs:
+        stand, (width, height) = self._stand, self.size
+        if stand is None:
             return
-        head = len(head_rows(self._stand, self.size.width - 2, 2))
-        self._head.styles.height = head
-        told = sum(widget.size.height for widget in (self._message, self._verdict) if widget.display)
-        room = self.size.height - head - told - 2
-        rows = min(1 + len(self._stand.grid.rows), max(room // TABLE_SHARE, 3))
-        self._panel.display = room - rows >= CHART_ROWS
-        self._table.styles.height = rows if self._panel.display else max(room, 1)
-
-
-def _tell(place: Static, lines: Iterable[str]) -> None:
-    """Have these lines said there; nothing is sent where they are the same."""
-    text = "\n".join(one_line(line) for line in lines if line)
-    if text != str(place.content):
-        place.update(text)
-        place.display = bool(text)
+        rows = [len(head_rows(stand, width - 2, 2))]
+        self._head.styles.height = rows[0]
+        for place, lines in ((self._notice, self._notices(stand)), (self._verdict, stand.verdicts)):
+            rows.append(min(len(told_rows(lines, width - 2, height)), max(height // TOLD_SHARE, 1)))
+            place.display = rows[-1] > 0
+            place.styles.height = rows[-1]
+            place.show(lines)
+        if not stand.runs:
+            return
+        room = height - sum(rows) - 2
+        wanted = min(1 + len(stand.grid.rows), max(room // TABLE_SHARE, 3))
+        self._panel.display = room - wanted >= CHART_ROWS
+        self._table.styles.height = wanted if self._panel.display else max(room, 1)

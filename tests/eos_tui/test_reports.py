@@ -49,6 +49,10 @@ def test_a_power_law_is_found_exactly() -> None:
     assert found == pytest.approx((-0.5, 0, 3), abs=1e-12)
 
 
+def test_a_level_line_has_the_exponent_zero_without_error() -> None:
+    assert power([1, 2, 4], [3, 3, 3]) == pytest.approx((0, 0, 3))
+
+
 def test_the_interval_of_an_exponent_covers_the_true_one_in_nineteen_of_twenty_cases() -> None:
     rng = random.Random(0)
     xs = [64, 128, 256, 512] * 2

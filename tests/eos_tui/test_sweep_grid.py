@@ -133,7 +133,7 @@ def test_a_cell_is_told_in_a_line() -> None:
 def test_what_a_sweeps_file_says_is_text() -> None:
     grid = laid_out([run(name="a\x1b[2Jb\n", lr=0.1)])
 
-    assert [row.label for row in grid.rows] == ["name ab"]
+    assert [row.label for row in grid.rows] == ["ab"]
 
 
 # The sweep

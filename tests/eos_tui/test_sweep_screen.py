@@ -284,6 +284,22 @@ def test_logs_of_runs_that_are_done_are_read_some_at_a_time_and_once(sweep: Swee
     assert watcher.poll() is None
 
 
+def test_the_last_runs_are_given_before_what_all_say_together(tmp_path: Path) -> None:
+    folder = made(tmp_path, ["model.width=64,256", "optimizer.lr=0.1,0.2,0.4"])
+    for run in folder.runs():
+        ended(folder, run.name, loss=0.1 if "lr0.2" in run.name else 0.2)
+    watcher = SweepWatcher(folder, clock=lambda: NOW)
+
+    first, is_behind, second = watcher.poll(), watcher.is_behind, watcher.poll()
+
+    assert first is not None
+    assert second is not None
+    assert (first.verdicts, is_behind) == ((), True)
+    assert [said.partition(":")[0] for said in second.verdicts] == ["The best learning rate stays"]
+    assert watcher.poll() is None
+    assert not watcher.is_behind
+
+
 def test_a_run_that_is_gone_or_has_no_loss_is_shown_without(tmp_path: Path) -> None:
     folder = made(tmp_path, ["optimizer.lr=0.1,0.2"])
     gone, silent = folder.runs()
