@@ -184,7 +184,7 @@ async def test_the_runs_of_a_row_or_a_column_that_have_begun_are_compared(sweep:
         await look(pilot)
         row = await shown_by(pilot, "c")
         assert isinstance(pilot.app.screen, CompareScreen)
-        column = await shown_by(pilot, "q", "C")
+        column = await shown_by(pilot, "escape", "C")
         assert isinstance(pilot.app.screen, CompareScreen)
         refused = await shown_by(pilot, "q", "end", "C")
 
