@@ -4,6 +4,7 @@ Filled by `sweep_watcher`, drawn by the screen of sweeps. Knows how runs stand a
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -255,7 +256,7 @@ def seconds_left(records: Sequence[AnySweepRecord], runs: Sequence[GridRun], *, 
     """How long the sweep will take, were each run to take as long as those of its row have, else as the mean of all.
 
     Args:
-        records: The scheduler's log.
+        records: The scheduler's log. Runs of one job train together, and share out its time.
         runs: As they stand.
         now: Seconds since 1970.
 
@@ -263,6 +264,8 @@ def seconds_left(records: Sequence[AnySweepRecord], runs: Sequence[GridRun], *, 
         None before a run is done, or has come some way.
     """
     by_name = {run.run: run for run in runs}
+    job_of = {record.run: record.job for record in records if isinstance(record, BegunRecord)}
+    sizes = Counter(job_of.values())
     begun: dict[str, float] = {}
     took: dict[str, float] = {}
     jobs = 1
@@ -283,13 +286,14 @@ def seconds_left(records: Sequence[AnySweepRecord], runs: Sequence[GridRun], *, 
     rows: dict[str, list[float]] = {}
     for name, seconds in took.items():
         if name in by_name:
-            rows.setdefault(_row_of(by_name[name]), []).append(seconds)
+            rows.setdefault(_row_of(by_name[name]), []).append(seconds / sizes[job_of[name]])
     known = [seconds for row in rows.values() for seconds in row]
     if not known:
         return None
     means = {name: math.fsum(found) / len(found) for name, found in {"": known, **rows}.items()}
-    left = [(1.0 - run.share) * means.get(_row_of(run), means[""]) for run in runs if not run.is_done]
-    return max(math.fsum(left) / jobs, max(left, default=0.0))
+    left = {run.run: (1.0 - run.share) * means.get(_row_of(run), means[""]) for run in runs if not run.is_done}
+    longest = max((seconds * sizes.get(job_of.get(name, ""), 1) for name, seconds in left.items()), default=0.0)
+    return max(math.fsum(left.values()) / jobs, longest)
 
 
 def _row_of(run: GridRun) -> str:

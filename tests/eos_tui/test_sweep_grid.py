@@ -172,7 +172,7 @@ def test_the_time_left_is_that_of_each_rows_own_runs_shared_out_over_the_jobs() 
     ]
     records = [
         SittingRecord(time=at(0), schema=1, host="here", pid=1, jobs=2, num_runs=4, num_done=0),
-        *(BegunRecord(time=at(0), run=done.run, how="started", job="1") for done in runs[:2]),
+        *(BegunRecord(time=at(0), run=done.run, how="started", job=done.run) for done in runs[:2]),
         EndedRecord(time=at(10), run=runs[0].run, status="finished", step=1, reason=""),
         EndedRecord(time=at(30), run=runs[1].run, status="finished", step=1, reason=""),
     ]
@@ -189,6 +189,16 @@ def test_before_a_run_is_done_the_time_left_is_that_of_the_one_that_goes_on() ->
 
     assert sweep_grid.seconds_left(records, runs, now=NOW + 10) == pytest.approx(30 + 40)
     assert sweep_grid.seconds_left([], runs, now=NOW + 10) is None
+
+
+def test_runs_that_train_as_one_program_share_out_its_time() -> None:
+    runs = [*(run("finished", lr=lr, loss=1.0) for lr in LRS[:2]), *(run("waiting", lr=lr) for lr in LRS[2:])]
+    records = [
+        *(BegunRecord(time=at(0), run=done.run, how="started", job="7") for done in runs[:2]),
+        *(EndedRecord(time=at(20), run=done.run, status="finished", step=1, reason="") for done in runs[:2]),
+    ]
+
+    assert sweep_grid.seconds_left(records, runs, now=NOW + 20) == pytest.approx(20)
 
 
 def test_the_verdict_comes_with_the_last_run() -> None:
