@@ -44,8 +44,10 @@ from eos_tui.settings import Loaded, did_you_mean
 from eos_tui.snapshot import RunSnapshot
 from eos_tui.widgets.characters import Characters
 from eos_tui.widgets.frugal import FrugalScreen
+from runners import sweeps
 from runners.errors import SettingsError
 from runners.run_folder import RunFolder, reference
+from runners.sweeps import SweepFolder
 
 TERMINAL_SECONDS = 1.0
 """Time between two looks at whether the terminal is still there, for when no hang-up signal says so."""
@@ -59,12 +61,12 @@ LAST_SECONDS = 2.0
 """How long a terminal that takes no more output may hold up the end that a signal asked for."""
 
 
-Shown: TypeAlias = RunFolder | Sequence[RunFolder] | Path
-"""A run, several that are compared, or the folder of the runs to list."""
+Shown: TypeAlias = RunFolder | SweepFolder | Sequence[RunFolder] | Path
+"""A run, a sweep, several runs that are compared, or the folder of the runs to list."""
 
 
 class EosApp(GuardedApp[str], PacedApp[str]):
-    """Shows one run, several, or all of a folder, until the user leaves; gives what to print then."""
+    """Shows one run, a sweep, several runs, or all of a folder, until the user leaves; gives what to print then."""
 
     TITLE = "eos"
     CSS_PATH = "app.tcss"
@@ -91,7 +93,7 @@ class EosApp(GuardedApp[str], PacedApp[str]):
         """Prepare; files are first read once the screen stands.
 
         Args:
-            shown: A run, several to compare, or the folder of the runs to list.
+            shown: A run, a sweep, several runs to compare, or the folder of the runs to list.
             poll_seconds: Time between two looks at its files, the screen's own where None; 0 leaves the looking to `poll_now`.
             clock: Seconds since the epoch.
             display: How it is drawn.
@@ -127,7 +129,7 @@ class EosApp(GuardedApp[str], PacedApp[str]):
         """The run as it is shown; None before it was first read, and where none is."""
         return self.screen.snapshot if isinstance(self.screen, RunScreen) else None
 
-    def get_default_screen(self) -> RunScreen | CompareScreen | HomeScreen:
+    def get_default_screen(self) -> FrugalScreen[None]:
         """What was asked for, from the first frame on."""
         return self._first
 
@@ -153,7 +155,7 @@ class EosApp(GuardedApp[str], PacedApp[str]):
 
     def poll_now(self) -> None:
         """Look once, at once, at the files of what is shown."""
-        if isinstance(self.screen, RunScreen | CompareScreen | HomeScreen):
+        if isinstance(self.screen, FrugalScreen):
             self.screen.poll_now()
 
     def read_whole(self) -> None:
@@ -168,8 +170,8 @@ class EosApp(GuardedApp[str], PacedApp[str]):
             self.poll_now()
 
     def on_opened(self, message: Opened) -> None:
-        """Show a run of the list, over it."""
-        self.push_screen(self._run_screen(message.folder))
+        """Show it over what is shown."""
+        self.push_screen(self._screen_of(message.folder))
 
     def on_compared(self, message: Compared) -> None:
         """Show some runs of the list beside each other, over it."""
@@ -204,8 +206,8 @@ class EosApp(GuardedApp[str], PacedApp[str]):
             self._leave()
 
     def _leave(self) -> None:
-        screen = next((screen for screen in reversed(self.screen_stack) if isinstance(screen, RunScreen)), None)
-        self.leave(screen.farewell if screen else None)
+        shown = (screen for screen in reversed(self.screen_stack) if isinstance(screen, FrugalScreen))
+        self.leave(next(filter(None, (screen.farewell for screen in shown)), None))
 
     def action_palette(self) -> None:
         """Offer everything that can be done."""
@@ -248,9 +250,11 @@ class EosApp(GuardedApp[str], PacedApp[str]):
             return theme
         return "ansi-dark" if found.dark else "ansi-light"
 
-    def _screen_of(self, shown: Shown) -> RunScreen | CompareScreen | HomeScreen:
+    def _screen_of(self, shown: Shown) -> FrugalScreen[None]:
         if isinstance(shown, RunFolder):
             return self._run_screen(shown)
+        if isinstance(shown, SweepFolder):
+            return self._sweep_screen(shown)
         return self._home_screen(shown) if isinstance(shown, Path) else self._compare_screen(shown)
 
     def _run_screen(self, folder: RunFolder) -> RunScreen:
@@ -267,6 +271,14 @@ class EosApp(GuardedApp[str], PacedApp[str]):
     def _compare_screen(self, folders: Sequence[RunFolder]) -> CompareScreen:
         seconds = compare.POLL_SECONDS if self._poll_seconds is None else self._poll_seconds
         return CompareScreen(folders, poll_seconds=seconds, clock=self._clock, ascii_only=bool(self._appearance.ascii))
+
+    def _sweep_screen(self, folder: SweepFolder) -> FrugalScreen[None]:
+        # Loaded here: the first frame of other screens need not wait for the reports.
+        from eos_tui.screens import sweep
+
+        seconds = sweep.POLL_SECONDS if self._poll_seconds is None else self._poll_seconds
+        name = one_line(sweeps.reference(folder))
+        return sweep.SweepScreen(folder, sweep=name, poll_seconds=seconds, clock=self._clock, ascii_only=bool(self._appearance.ascii))
 
     def _home_screen(self, runs: Path) -> HomeScreen:
         seconds = home.POLL_SECONDS if self._poll_seconds is None else self._poll_seconds
@@ -298,10 +310,10 @@ class EosApp(GuardedApp[str], PacedApp[str]):
 
 
 def watch(shown: Shown, *, options: Mapping[str, Any] | None = None, recorder: Recorder | None = None) -> str | None:
-    """Show the run, several, or the runs of a folder, until the user leaves, or until SIGTERM, SIGHUP or SIGINT.
+    """Show the run, the sweep, several runs, or those of a folder, until the user leaves, or until SIGTERM, SIGHUP or SIGINT.
 
     Args:
-        shown: The run, the runs, or the folder.
+        shown: The run, the sweep, the runs, or the folder.
         options: Of how to draw, as the command line gives them; the rest as the environment, the settings and the terminal say.
         recorder: Takes down what is sent to the terminal.
 
@@ -318,10 +330,10 @@ def watch(shown: Shown, *, options: Mapping[str, Any] | None = None, recorder: R
 
 
 def once(shown: Shown, *, width: int, height: int, display: Display | None = None, loaded: Loaded | None = None) -> str:
-    """The screen of a run, of several, or of the runs of a folder, as it is now, as text: rows without the blanks at their right.
+    """The screen of what is shown, as it is now, as text: rows without the blanks at their right.
 
     Args:
-        shown: The run, the runs, or the folder.
+        shown: The run, the sweep, the runs, or the folder.
         width: Cells across.
         height: Rows.
         display: How it is drawn.

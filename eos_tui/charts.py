@@ -15,7 +15,7 @@ from eos_tui.decimate import Column, Extent, Trace
 from eos_tui.dots import Dash
 from eos_tui.profiles import clipped, ends, floor
 from eos_tui.series import Profile
-from eos_tui.ticks import Axis, Scale, x_end, x_labels, y_axis
+from eos_tui.ticks import Axis, Scale, x_end, x_labels, x_words, y_axis
 from eos_tui.window import Window
 
 Role: TypeAlias = str
@@ -122,6 +122,8 @@ class Overlaid(NamedTuple):
     window: Window
     """Its own steps on the axis that all share."""
     stroke: Stroke
+    star: tuple[float, float, str] | None = None
+    """A point that is pointed out, with what it is called."""
 
 
 def draw(
@@ -215,6 +217,7 @@ def draw_runs(
     scale: Scale = "linear",
     cursor: float | None = None,
     smoothing: float = 0.0,
+    words: Sequence[tuple[float, str]] | None = None,
     ascii_only: bool = False,
 ) -> Grid:
     """A chart of one series of several runs, each with its tag at its end; what the tags stand for is said elsewhere.
@@ -228,6 +231,8 @@ def draw_runs(
         scale: Of the y axis.
         cursor: A place on the axis with an upright line through it.
         smoothing: Share of a line's window that a moving average goes back, over faint raw lines; 0 for none.
+        words: Where the lines have their points, and what is written below these places, from the left: then the tags stand at the points.
+            None for round numbers, and the tags at the lines' ends.
         ascii_only: Draw with ASCII characters; braille and box characters otherwise.
 
     Returns:
@@ -250,10 +255,15 @@ def draw_runs(
     plot.add_cursor(cursor)
     plot.add_labels()
     for line, spans in ends:
-        plot.add_tag(line.tag, spans, line.stroke.role)
-    ends_of_axis, caption = window.axis()
-    least = 1.0 if window.clock is None else 0.0
-    numbers = x_labels(ends_of_axis, plot.width, least=least, caption=caption if plot.width >= ROOMY else "")
+        plot.add_tag(line.tag, spans, line.stroke.role) if words is None else plot.add_points(line)
+    for line in lines:
+        plot.add_star(line)
+    if words is not None:
+        numbers = x_words([(window.share(place), text) for place, text in words], plot.width)
+    else:
+        ends_of_axis, caption = window.axis()
+        least = 1.0 if window.clock is None else 0.0
+        numbers = x_labels(ends_of_axis, plot.width, least=least, caption=caption if plot.width >= ROOMY else "")
     return plot.framed(numbers if rows < height else None)
 
 
@@ -587,6 +597,34 @@ class _Plot:
                 self._written.add((y, x))
                 return
 
+    def add_points(self, line: Overlaid) -> None:
+        """The line's tag at each of its points; of several that coincide the first one's."""
+        for x, value in zip(*line.trace.knots(), strict=True):
+            if self._cell_of(line, x, value) not in self._written:
+                self._point(line, x, value, line.tag)
+
+    def add_star(self, line: Overlaid) -> None:
+        """A star at the line's point that is pointed out, and its name above, below or beside it; where several coincide, of the last."""
+        if line.star is None:
+            return
+        x, value, name = line.star
+        row, cell = self._point(line, x, value, "*")
+        most = self.width - len(name)
+        starts = [(row + 1, cell - len(name) // 2), (row - 1, cell - len(name) // 2), (row, cell + 1), (row, cell - len(name))]
+        beside = [(y, max(0, min(x, most))) for y, x in starts if 0 <= y < self._rows]
+        free = [(y, x) for y, x in beside if not {(y, x + k) for k in range(len(name))} & self._written]
+        self._write([(name, line.stroke.role)], free)
+
+    def _point(self, line: Overlaid, x: float, value: float, character: str) -> tuple[int, int]:
+        """A character at a point; its row and cell."""
+        row, cell = self._cell_of(line, x, value)
+        self._cells[row][cell] = (character, line.stroke.role)
+        self._written.add((row, cell))
+        return row, cell
+
+    def _cell_of(self, line: Overlaid, x: float, value: float) -> tuple[int, int]:
+        return self._rows - 1 - self._place(value) // self._ink.up, min(int(line.window.share(x) * self.width), self.width - 1)
+
     def add_labels(self) -> None:
         """The references' labels, where they hide the least."""
         for words, places in self._labels:
@@ -632,6 +670,8 @@ class _Plot:
         if not written or len(written) > self.width:
             return
         starts = [(y, min(x, self.width - len(written))) for y, x in places]
+        if not starts:
+            return
         y, x = min(starts, key=lambda start: self._num_hidden(start, len(written)))
         row = self._cells[y]
         if x and row[x][0] == "":

@@ -19,6 +19,7 @@ def _panel(panel: Panel) -> Panel:
     return replace(
         panel,
         title=one_line(panel.title),
+        remark=one_line(panel.remark),
         unit=one_line(panel.unit),
         series=tuple(map(_curve, panel.series)),
         references=tuple(map(_curve, panel.references)),

@@ -10,17 +10,21 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from msgspec import UNSET
+
 from eos_tui.charts import format_number
-from eos_tui.output import last_lines, printable
+from eos_tui.output import aligned, last_lines, printable
 from eos_tui.snapshot import RunSnapshot
 from runners.errors import EosError
-from runners.records import Header
+from runners.records import Header, StepRecord
 from runners.run_folder import RunFolder
 
 Paragraph: TypeAlias = tuple[str, str]
 """A title and a text, fit for a terminal; a text without a title belongs to the title before it."""
 MAX_LINES = 200
 """Of what the process printed, as far as they are among the bytes that `output` looks at."""
+NOTHING = "-"
+"""Stands in a table for what there is not."""
 UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
@@ -35,7 +39,7 @@ def paragraphs(folder: RunFolder, seen: RunSnapshot) -> tuple[Paragraph, ...]:
         OSError: If its spec is neither in the log nor in the folder.
     """
     found = (("run", _flat(folder.name)), *origin(seen), *cost(seen), *files(folder), ("again", again(folder.path)))
-    return *found, *tables(folder, seen)
+    return *found, *tables(folder, seen), *parameters(seen)
 
 
 def printed(folder: RunFolder) -> tuple[Paragraph, ...]:
@@ -55,6 +59,32 @@ def tables(folder: RunFolder, seen: RunSnapshot) -> Iterator[Paragraph]:
     for table, keys in spec(folder, seen).items():
         given = (f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in keys.items() if value is not None)
         yield _flat(f"[{table}]"), _flat(", ".join(given))
+
+
+def parameters(seen: RunSnapshot) -> Iterator[Paragraph]:
+    """What the parametrization makes of each parameter, a line each; nothing where the header has none.
+
+    The learning rate is the parameter's own: that of the spec, or of the last step where it has a schedule, times the parameter's factor.
+    """
+    described = seen.header.parameters if seen.header else UNSET
+    if seen.header is None or described is UNSET or not described:
+        return
+    lr, words = seen.header.spec.get("optimizer", {}).get("lr"), "lr"
+    if not isinstance(lr, int | float):
+        lr, words = (last.lr, f"lr at step {last.step:,}") if isinstance(last := seen.last.get("step"), StepRecord) else (None, "lr")
+    rows = [
+        (
+            one.name,
+            one.role,
+            NOTHING if one.fan_in is None else f"{one.fan_in:,}",
+            format_number(one.init_std),
+            format_number(one.multiplier),
+            NOTHING if lr is None else format_number(lr * one.lr),
+        )
+        for one in described
+    ]
+    lines = aligned([("name", "role", "fan-in", "first rms", "multiplier", words), *rows])
+    yield from zip_longest(("parameters",), lines, fillvalue="")
 
 
 def spec(folder: RunFolder, seen: RunSnapshot) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from eos_tui.details import Paragraph
 from eos_tui.series import Key
 from eos_tui.snapshot import RunSnapshot
 from runners.run_folder import RunFolder
+from runners.sweeps import SweepFolder
 
 
 class RunAdvanced(Message):
@@ -58,9 +59,9 @@ class ReadingFailed(Message):
 
 
 class Opened(Message):
-    """The user wants to see a run."""
+    """The user wants to see a run, a sweep, or the list of a folder's runs."""
 
-    def __init__(self, folder: RunFolder) -> None:
+    def __init__(self, folder: RunFolder | SweepFolder | Path) -> None:
         """Carry its folder."""
         super().__init__()
         self.folder = folder

@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -49,9 +50,21 @@ def printable(text: str) -> str:
     return "\n".join(_visible(_CONTROL.sub("", line).expandtabs()).rstrip() for line in lines)
 
 
+def one_row(text: str) -> str:
+    """The text in one line, its blanks as they are, without what a terminal would act on, cut where no terminal is wide enough for it."""
+    return " ".join(printable(text[:LONGEST]).split("\n"))
+
+
 def one_line(text: str) -> str:
-    """The text in one line, without what a terminal would act on, cut where no terminal is wide enough for it."""
-    return " ".join(printable(text[:LONGEST]).split())
+    """The same with one blank in place of several."""
+    return " ".join(one_row(text).split())
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of text as lines, in columns as wide as their content."""
+    lines = [[one_line(text) for text in row] for row in rows]
+    widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
+    return ["  ".join(set_cell_size(text, width) for text, width in zip(row, widths, strict=True)).rstrip() for row in lines]
 
 
 def fitting(text: str, *, ascii_only: bool) -> str:

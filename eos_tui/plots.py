@@ -284,7 +284,8 @@ def _all_drawable(values: Sequence[float | None]) -> list[float]:
 
 
 def _draw_panel(axes: "Axes", panel: Panel, lines: Sequence[_Line], *, several: bool) -> None:
-    axes.set_ylabel(_plain(f"{panel.title} ({panel.unit})" if panel.unit else panel.title))
+    title = ", ".join(filter(None, (panel.title, panel.remark)))
+    axes.set_ylabel(_plain(f"{title} ({panel.unit})" if panel.unit else title))
     if panel.x:
         axes.set_xlabel(_plain(panel.x.label))
         axes.margins(x=0.01)

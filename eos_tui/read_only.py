@@ -28,13 +28,14 @@ HARMLESS: Mapping[str, frozenset[str]] = {
         }
     ),
     "EosApp": frozenset({"detach", "leave", "quit"}),
-    "HomeScreen": frozenset({"open", "filter", "sort", "reverse", "select", "move", "clear", "compare", "copy", "help"}),
+    "HomeScreen": frozenset({"open", "filter", "sort", "reverse", "select", "move", "clear", "compare", "copy", "sweeps", "help"}),
     "CompareScreen": frozenset(
         {
             *("unit", "toggle_ratio", "toggle_scale", "differences", "cursor", "zoom", "pan", "whole", "follow", "smooth", "leave_out"),
             *("alone", "back", "help"),
         }
     ),
+    "SweepScreen": frozenset({"move", "open", "compare", "list", "help"}),
     "RunScreen": frozenset(
         {
             *("toggle_scale", "cursor", "zoom", "pan", "whole", "follow", "unit", "smooth"),

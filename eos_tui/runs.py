@@ -83,7 +83,7 @@ class RunsWatcher:
             stamp = (0, 0)
         known = self._known.get(folder.name)
         is_same = known is not None and known[0] == stamp
-        listed = known[1] if known and is_same and known[1].row.status in ENDED else self._look(folder)
+        listed = known[1] if known and is_same and _stays(known[1]) else self._look(folder)
         if folder.name in self.in_sight and listed.course is None:
             before = known[1].course if known and is_same else None
             listed = dataclasses.replace(listed, course=before or course.read(folder.log))
@@ -100,6 +100,11 @@ class RunsWatcher:
         if not seen.end and (holder := folder.holder()):
             host = holder.host
         return Listed(folder, row, host=host, spec=seen.header.spec if seen.header else _spec(folder))
+
+
+def _stays(listed: Listed) -> bool:
+    """Whether a run whose log is as it was stands as it did."""
+    return listed.row.status in ENDED or (listed.row.status == Status.WAITING and not listed.folder.was_started())
 
 
 def move_to_trash(folder: RunFolder) -> Path:

@@ -1,7 +1,7 @@
 """Axes with round numbers: where they begin and end, what is written along them. Pure arithmetic; drawn by `charts`."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal, TypeAlias
@@ -118,6 +118,21 @@ def x_labels(x: tuple[float, float], width: int, *, least: float = 0.0, caption:
     if gap >= size + 4:
         row = before + caption.center(gap - wider) + row[len(before) + gap :]
         return row.ljust(width - wider)
+    return row.ljust(width)
+
+
+def x_words(words: Sequence[tuple[float, str]], width: int) -> str:
+    """The row under a chart with words below some places, without those for which the ones before leave no room.
+
+    Args:
+        words: How far to the right each place is, 0 to 1, from the left, and what is written below it.
+        width: Cells in the row.
+    """
+    row = ""
+    for share, text in words:
+        start = max(0, min(int(share * width) - len(text) // 2, width - len(text)))
+        if len(row) + 2 * bool(row) <= start <= width - len(text) and cell_len(text) == len(text):
+            row = row.ljust(start) + text
     return row.ljust(width)
 
 

@@ -7,9 +7,12 @@ from msgspec.structs import replace
 
 from runners.experiments import Descent
 from runners.measure import noise_kernel
+from runners.parametrization import is_raw_over_gamma
 from runners.records import Curve, Edge, Panel
-from runners.spec import EdgeBatch, EmaMomentum, HeavyBall, Nesterov, NormalizedGd, Sgd
+from runners.spec import EdgeBatch, EmaMomentum, HeavyBall, Nesterov, NormalizedGd, Sgd, Train
 
+RAW = "gamma^2 x raw"
+"""Of the sharpness of raw parameters over gamma: so is that of the raw ones drawn in Noci et al. (2024), arXiv 2402.17457."""
 MOST_LINES = 4
 """Lines that one panel can tell apart where they cross."""
 
@@ -46,7 +49,8 @@ def train_panels(
         in_pairs = isinstance(spec.optimizer, NormalizedGd) or spec.objective.transform == "sqrt"
         held = sharpness(formula, preconditioned=preconditioned, in_pairs=in_pairs)
         ratio = held.ratio and replace(held.ratio, label="of its threshold")
-        panels.append(replace(held, ratio=ratio) if spec.optimizer.warm_steps else held)
+        is_scaled = isinstance(spec, Train) and is_raw_over_gamma(spec.model, spec.optimizer)
+        panels.append(replace(held, remark=RAW if is_scaled else "", ratio=ratio if spec.optimizer.warm_steps else held.ratio))
         if spec.measure.top_k > 1:
             panels.append(_eigenvalues(None if preconditioned else formula, top_k=spec.measure.top_k))
     if spec.measure.ntk_every:

@@ -101,6 +101,15 @@ def gamma(table: Parametrized, scale: Scale) -> float:
     return {"sp": 1.0, "ntp": table.gamma, "mup": table.gamma * math.sqrt(scale.width)}[table.parametrization]
 
 
+def is_raw_over_gamma(table: Parametrized, optimizer: Optimizer) -> bool:
+    """Whether the parameters are the raw ones of Noci et al. over gamma, so that their Hessian is gamma^2 times that of the raw ones.
+
+    Not under Adam and its kin, whose parameters are ordinary ones, or raw ones themselves; and not with an alpha that gives raw values in
+    branches a learning rate of their own.
+    """
+    return table.parametrization != "sp" and isinstance(optimizer, DESCENDING) and table.depth_exponent in (0.0, 0.5)
+
+
 def attention_scale(table: Parametrized, *, width: int, heads: int) -> float:
     """What products of queries and keys are multiplied by: 1 / sqrt(d) with d = width / heads, the length of both; under muP sqrt(d_0) / d.
 

@@ -48,6 +48,8 @@ class Panel(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A chart of the run's screen, described by the runner so that the viewer need not know the science."""
 
     title: str
+    remark: str = ""
+    """What its numbers are, in a few words, where the title alone could be taken for something else."""
     unit: str = ""
     scale: Literal["linear", "log"] = "linear"
     series: Annotated[tuple[Curve, ...], Meta(min_length=1)]

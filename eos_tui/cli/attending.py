@@ -27,6 +27,7 @@ from eos_tui.snapshot import STARTING_SECONDS, Status
 from runners.errors import ExitCode, RunFolderError
 from runners.records import EndRecord
 from runners.run_folder import RunFolder, reference
+from runners.sweeps import SweepFolder
 
 Process: TypeAlias = "subprocess.Popen[bytes]"
 Options: TypeAlias = Mapping[str, Any] | None
@@ -81,16 +82,16 @@ def watch(folder: RunFolder, *, plain: bool, options: Options = None) -> None:
     raise typer.Exit(_follow_other(folder) if plain or not is_terminal() else _live(folder, options))
 
 
-def show_live(shown: Sequence[RunFolder] | Path, *, options: Options = None) -> None:
-    """Show several runs, or those of a folder, until the user leaves."""
+def show_live(shown: Sequence[RunFolder] | SweepFolder | Path, *, options: Options = None) -> None:
+    """Show several runs, a sweep, or the runs of a folder, until the user leaves."""
     from eos_tui.app import watch as watch_live
 
     if farewell := watch_live(shown, options=options):
         say(farewell)
 
 
-def print_screen(shown: RunFolder | Sequence[RunFolder] | Path, *, options: Options) -> None:
-    """Print the screen of a run, of several, or of the runs of a folder, as large as the terminal; COLUMNS and LINES give another size."""
+def print_screen(shown: RunFolder | SweepFolder | Sequence[RunFolder] | Path, *, options: Options) -> None:
+    """Print the screen of a run, a sweep, several runs, or those of a folder, as large as the terminal; or as COLUMNS and LINES say."""
     from eos_tui import app, settings
 
     loaded = settings.load(settings.config_path(os.environ))

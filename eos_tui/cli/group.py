@@ -59,14 +59,10 @@ def print_json(value: Any) -> None:
 
 def print_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print rows of text in columns as wide as their content."""
-    from rich.cells import cell_len, set_cell_size
+    from eos_tui.output import aligned
 
-    from eos_tui.output import one_line
-
-    lines = [[one_line(text) for text in row] for row in (titles, *rows)]
-    widths = [max(cell_len(row[column]) for row in lines) for column in range(len(titles))]
-    for row in lines:
-        typer.echo("  ".join(set_cell_size(text, width) for text, width in zip(row, widths, strict=True)).rstrip())
+    for line in aligned([titles, *rows]):
+        typer.echo(line)
 
 
 def wrapped(text: str, *, indent: int) -> str:

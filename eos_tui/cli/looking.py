@@ -60,7 +60,7 @@ def _cells(row: "Row") -> tuple[str, ...]:
 def show(run: Run, *, runs_dir: RunsDir = None, as_json: Json = False) -> None:
     """Show how a run stands, its spec, and what it ran on."""
     from eos_tui import summary
-    from eos_tui.output import one_line
+    from eos_tui.output import one_line, one_row
     from runners import run_folder
 
     folder = run_folder.find(run_folder.runs_dir(runs_dir), run)
@@ -69,7 +69,7 @@ def show(run: Run, *, runs_dir: RunsDir = None, as_json: Json = False) -> None:
         print_json(_document(folder, seen))
         return
     for title, text in _paragraphs(folder, seen):
-        typer.echo(f"{one_line(title):<13}{one_line(text)}")
+        typer.echo(f"{one_line(title):<13}{one_row(text)}".rstrip())
 
 
 def _document(folder: "RunFolder", seen: "RunSnapshot") -> dict[str, Any]:
@@ -102,6 +102,7 @@ def _paragraphs(folder: "RunFolder", seen: "RunSnapshot") -> "Iterator[tuple[str
     yield from zip_longest(("numbers",), plain.numbers(panels, seen.last).values() or ["none yet"], fillvalue="")
     yield from details.origin(seen)
     yield from details.tables(folder, seen)
+    yield from details.parameters(seen)
     yield from details.files(folder)
     yield "again", details.again(folder.path)
     yield "next", _next(folder, seen)

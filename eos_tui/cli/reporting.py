@@ -67,7 +67,7 @@ def transfer_(
 
 
 def _print_transfer(group: "transfer.Group", tolerance: float) -> None:
-    from eos_tui.reports import members
+    from eos_tui.reports import members, transfer
 
     keys = [key.rsplit(".", 1)[-1] for key in group.bests[0].values]
     rows = [
@@ -84,16 +84,7 @@ def _print_transfer(group: "transfer.Group", tolerance: float) -> None:
     if group.values:
         typer.echo(f"\n{members.label(group.values)}")
     print_table((*keys, "best lr", "of the seeds", "between", "loss", "diverges from"), rows)
-    words = {
-        "stays": "The best learning rate stays",
-        "moves": "The best learning rate MOVES",
-        "open": "OPEN: the best learning rate seems to stay, but lies at an end of the grid",
-    }
-    seeds = f", of the seeds alone {_range(group.shift_by_seed)}" if len(group.shift_by_seed) > 1 else ""
-    moved = f"it moves by {_plain(group.shift)} steps of x{_plain(group.grid_step)}{seeds}; {_plain(tolerance)} may be."
-    size = keys[0]
-    power = f" It goes like {size}^{_with_error(group.exponent, group.exponent_error)}." if group.exponent is not None else ""
-    typer.echo(wrapped(f"{words[group.verdict]}: {moved}{power}", indent=0))
+    typer.echo(wrapped(transfer.words(group, tolerance=tolerance), indent=0))
     for warning in group.warnings:
         say(warning)
 
@@ -120,7 +111,7 @@ def coord_check(
     runs_dir: RunsDir = None,
     as_json: Json = False,
 ) -> None:
-    """Check that each layer moves as far in wide nets as in narrow ones.
+    """Check that layers move as far in wide nets as in narrow ones.
 
     Makes short runs of several widths, a sweep, and fits b in change ~ width^b for each layer after each step: 0 for a
     parametrization that is right for the width. Ends with 0 when all layers pass, with 1 when one does not.
@@ -205,7 +196,7 @@ def consistency(
     runs_dir: RunsDir = None,
     as_json: Json = False,
 ) -> None:
-    """Say how far nets of different sizes are apart while they train.
+    """Say how far apart nets of different sizes are in training.
 
     For a sweep over model.width or model.depth: the distance of loss, eigenvalues and traces to those of the largest
     net, early and late, and the exponent with which it grows. What else varies, learning rates too, makes a group.

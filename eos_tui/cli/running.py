@@ -61,20 +61,21 @@ def watch(
     """Watch a run, live or ended; without a name all of them.
 
     Leaving never touches a run. Without a terminal, or with --plain, no name stands for the newest run. A sweep's name
-    stands for all of its runs.
+    shows the sweep: its grid, and the losses over the learning rate.
     """
     from eos_tui.cli import attending
     from runners import run_folder, sweeps
 
     place = run_folder.runs_dir(runs_dir)
     options = drawing(ascii_only=ascii_only, low_bandwidth=low_bandwidth, theme=theme, mouse=mouse)
-    if sweep := sweeps.named(place, run):
+    sweep = sweeps.named(place, run)
+    if sweep:
         place, run = sweep.path, None
     if once:
-        attending.print_screen(run_folder.find(place, run) if run else place, options=options)
+        attending.print_screen(run_folder.find(place, run) if run else sweep or place, options=options)
         return
     if run is None and not plain and attending.is_terminal():
-        attending.show_live(place, options=options)
+        attending.show_live(sweep or place, options=options)
         return
     folder = run_folder.find(place, run)
     attending.watch(folder, plain=plain, options=options)

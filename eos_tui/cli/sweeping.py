@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from eos_tui.cli.group import Json, RunsDir, print_json, print_table, say
+from eos_tui.cli.drawing import Ascii, LowBandwidth, Mouse, Theme, drawing
+from eos_tui.cli.group import Json, Plain, RunsDir, print_json, print_table, say
 from runners.errors import ExitCode, SpecError
 
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable, Sequence
 
+    from eos_tui.cli.attending import Options
     from runners.expansion import PlannedRun
     from runners.grid import Axis
     from runners.grouping import Alike
@@ -26,6 +28,8 @@ MOST = 1000
 SHOWN = 3
 """Names of runs in a list of some."""
 POLL_SECONDS = 0.1
+CODES = {"complete": ExitCode.DONE, "incomplete": ExitCode.FAILED, "interrupted": ExitCode.INTERRUPTED}
+"""By how a sweep ended."""
 START_SECONDS = 10.0
 """How long the scheduler may take until it works: importing is 2 s on a slow disk."""
 
@@ -69,18 +73,27 @@ def sweep(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the runs, make nothing.")] = False,
     detach: Annotated[bool, typer.Option("--detach", help="Start it, print its name, and leave.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help=f"Make also more than {MOST:,} runs.")] = False,
+    plain: Plain = False,
     as_json: Json = False,
+    ascii_only: Ascii = False,
+    low_bandwidth: LowBandwidth = None,
+    theme: Theme = None,
+    mouse: Mouse = False,
 ) -> None:
     """Make a run of each point of a grid, some at a time.
 
-    Varied are the keys of --grid, or of a table [sweep] in the file. Ctrl-C stops all with checkpoints; whatever ends
-    it, --continue goes on: what has finished stays, what was cut off is resumed. Ends with 0 when all runs finished or
-    diverged, with 1 when one did not.
+    Varied are the keys of --grid, or of a table [sweep] in the file. In a terminal it opens the live view, which can be
+    left at any time; elsewhere it prints a line for each run that begins or ends, and Ctrl-C stops all with checkpoints.
+    Whatever ends it, --continue goes on: what has finished stays, what was cut off is resumed. Ends with 0 when all runs
+    finished or diverged, with 1 when one did not.
     """
     from eos_tui import launch, scheduling
+    from eos_tui.cli import attending
     from runners import grouping, run_folder, sweeps
 
     place = run_folder.runs_dir(runs_dir)
+    options = drawing(ascii_only=ascii_only, low_bandwidth=low_bandwidth, theme=theme, mouse=mouse)
+    live = None if plain or as_json or not attending.is_terminal() else options
     if go_on is not None:
         if spec is not None or grid or seeds or overrides or name or vmap is not None:
             raise typer.BadParameter("--continue takes a sweep as it is: leave out SPEC, --grid, --seeds, --set, --vmap and --name.")
@@ -88,7 +101,7 @@ def sweep(
         if dry_run:
             _print_values(_rows(folder), as_json=as_json)
         else:
-            attend(folder, jobs=jobs, detach=detach, as_json=as_json)
+            attend(folder, jobs=jobs, detach=detach, as_json=as_json, live=live)
         return
     if spec is None:
         raise typer.BadParameter("Name a spec, such as `eos sweep digits-gd --grid optimizer.lr=0.1:0.8:x2`, or --continue a sweep.")
@@ -114,7 +127,7 @@ def sweep(
         jobs=together,
         groups=groups,
     )
-    attend(folder, jobs=None, detach=detach, as_json=as_json)
+    attend(folder, jobs=None, detach=detach, as_json=as_json, live=live)
 
 
 def asked(
@@ -188,7 +201,15 @@ def _some(names: "Sequence[str]") -> str:
     return f"{', '.join(names[:SHOWN])}{more}"
 
 
-def attend(folder: "SweepFolder", *, jobs: int | None, detach: bool = False, as_json: bool = False, prints: bool = True) -> None:
+def attend(
+    folder: "SweepFolder",
+    *,
+    jobs: int | None,
+    detach: bool = False,
+    as_json: bool = False,
+    prints: bool = True,
+    live: "Options" = None,
+) -> None:
     """Start the sweep's scheduler, unless one works already, and tell what it does until it has gone, or leave it to itself.
 
     Args:
@@ -197,6 +218,7 @@ def attend(folder: "SweepFolder", *, jobs: int | None, detach: bool = False, as_
         detach: Whether to leave it to itself.
         as_json: Whether how the runs stand is printed as JSON.
         prints: Whether it is printed at all.
+        live: How to draw the live view; None for lines.
 
     Raises:
         typer.Exit: With 0 when all runs finished or diverged.
@@ -216,6 +238,8 @@ def attend(folder: "SweepFolder", *, jobs: int | None, detach: bool = False, as_
     if is_held:
         if jobs:
             say("--jobs is left out: the scheduler that works at it keeps its own number.")
+        if live is not None and not detach:
+            _show(folder, live)
         _watch(folder, detach=detach, as_json=as_json, prints=prints)
         return
     process = sweeping.start(folder, jobs=jobs or folder.read().jobs)
@@ -224,6 +248,9 @@ def attend(folder: "SweepFolder", *, jobs: int | None, detach: bool = False, as_
         typer.echo(folder.name)
         say(f"Started. `eos watch {name}` shows its runs, `eos stop {name}` stops it, `eos sweep --continue {name}` comes back to it.")
         return
+    if live is not None:
+        _wait_started(folder, process, start)
+        _show(folder, live)
     say(f"{folder.name} works in {folder.path}. `eos watch {name}` shows its runs from elsewhere.")
     stops = "the runs end their steps in progress and write checkpoints"
     with Signals(process, stops=stops, ends="All runs are") as signals:
@@ -235,6 +262,17 @@ def attend(folder: "SweepFolder", *, jobs: int | None, detach: bool = False, as_
         _tell(folder, lives=lives, start=start)
     code = _conclude(folder, start=start, as_json=as_json, prints=prints)
     raise typer.Exit(int(ExitCode.INTERRUPTED if signals.received and code is ExitCode.FAILED else code))
+
+
+def _show(folder: "SweepFolder", options: "Options") -> None:
+    """Open the live view until the user leaves, which leaves the sweep alone; end as the sweep did, if it has ended by then."""
+    from eos_tui.cli import attending
+    from runners.sweeps import SweepEndRecord
+
+    before = len(folder.records()[0])
+    attending.show_live(folder, options=options)
+    ends = [record.status for record in folder.records()[0][before:] if isinstance(record, SweepEndRecord)]
+    raise typer.Exit(int(CODES[ends[-1] if ends else "complete"]))
 
 
 def _watch(folder: "SweepFolder", *, detach: bool, as_json: bool, prints: bool) -> None:
@@ -346,10 +384,9 @@ def _conclude(folder: "SweepFolder", *, start: int, as_json: bool, prints: bool)
     if end is None:
         _say_death(folder)
         return ExitCode.FAILED
-    if end.status == "complete":
-        return ExitCode.DONE
-    say(f"Interrupted; {again}" if end.status == "interrupted" else f"Not all came to their end; {again}")
-    return ExitCode.INTERRUPTED if end.status == "interrupted" else ExitCode.FAILED
+    if end.status != "complete":
+        say(f"Interrupted; {again}" if end.status == "interrupted" else f"Not all came to their end; {again}")
+    return CODES[end.status]
 
 
 def _say_death(folder: "SweepFolder") -> None:

@@ -33,5 +33,7 @@ def power(xs: Sequence[float], ys: Sequence[float]) -> Power | None:
 
     line = stats.linregress(*zip(*points, strict=True))
     free = len(points) - 2
-    error = float(stats.t.ppf((1 + CONFIDENCE) / 2, free) * line.stderr) if free else None
+    # A level line has none by some versions of scipy.
+    deviation = 0.0 if math.isnan(line.stderr) else line.stderr
+    error = float(stats.t.ppf((1 + CONFIDENCE) / 2, free) * deviation) if free else None
     return Power(float(line.slope), error, math.exp(float(line.intercept)))

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 from eos_tui import evidence
 from eos_tui.evidence import Evidence
@@ -21,6 +21,17 @@ ENDED = (Status.FINISHED, Status.DIVERGED)
 
 Values: TypeAlias = Mapping[str, Any]
 """What varies, by key with dots."""
+
+
+class Placed(Protocol):
+    """Something with a place in a sweep."""
+
+    @property
+    def values(self) -> Values:
+        """What varies."""
+
+
+Kind = TypeVar("Kind", bound=Placed)
 
 
 @dataclass(frozen=True)
@@ -53,7 +64,7 @@ def read(folder: SweepFolder) -> tuple[list[Member], int]:
     return ended, len(runs) - len(ended)
 
 
-def sizes_of(members: Sequence[Member], asked: Sequence[str], *, name: str) -> tuple[str, ...]:
+def sizes_of(members: Sequence[Placed], asked: Sequence[str], *, name: str) -> tuple[str, ...]:
     """The keys that say how large a net is: those asked for, else width and depth as far as they vary.
 
     Args:
@@ -77,9 +88,9 @@ def sizes_of(members: Sequence[Member], asked: Sequence[str], *, name: str) -> t
     return found
 
 
-def groups(members: Iterable[Member], keys: Sequence[str]) -> Iterator[tuple[dict[str, Any], list[Member]]]:
+def groups(members: Iterable[Kind], keys: Sequence[str]) -> Iterator[tuple[dict[str, Any], list[Kind]]]:
     """The runs apart by some of their values, in order of these; a value may be a table."""
-    found: dict[str, tuple[dict[str, Any], list[Member]]] = {}
+    found: dict[str, tuple[dict[str, Any], list[Kind]]] = {}
     for member in members:
         values = {key: member.values[key] for key in keys}
         found.setdefault(repr(values), (values, []))[1].append(member)

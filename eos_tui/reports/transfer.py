@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from msgspec import Struct
 
+from eos_tui.charts import format_number
 from eos_tui.evidence import NotMeasuredError, Quantity
 from eos_tui.figures import Chart, Line
 from eos_tui.reports import members
@@ -23,6 +24,8 @@ LAST_SHARE = 0.1
 """Of a run's steps, the last ones, over which a loss of batches is averaged."""
 FEWEST = 3
 """Learning rates between which a best one can lie off both ends."""
+TOLERANCE = 1.0
+"""Steps of the grid that the best learning rate may move where nobody says how many; the default of `eos transfer` too."""
 SAME = 1e-6
 """Relative difference of learning rates below which they are the same."""
 
@@ -123,18 +126,52 @@ def report(folder: SweepFolder, *, tolerance: float, loss: str | None = None, si
     return said, charts
 
 
+def final_loss(member: Member, name: str | None = None) -> float:
+    """A run's loss at its end: infinite where it diverged.
+
+    Args:
+        member: The run.
+        name: `kind.field` of the log, whose last value counts; None for the mean of `step.loss` over the last tenth of the steps.
+
+    Raises:
+        OutputError: If its log has no such loss.
+    """
+    if member.has_diverged:
+        return math.inf
+    run = member.run
+    kind, _, field = (name or "step.loss").partition(".")
+    try:
+        found = [(step, measured.value) for step, measured in run.all(Quantity(kind, field)).items()]
+    except NotMeasuredError as error:
+        raise OutputError(
+            f"{error} Expected a kind of record and its field, such as metrics.values.test_loss, that all runs have."
+        ) from error
+    if name is not None:
+        return found[-1][1]
+    last = [value for step, value in found if step >= (1 - LAST_SHARE) * run.snapshot.steps] or [found[-1][1]]
+    return math.fsum(last) / len(last)
+
+
 def trial(member: Member, sizes: Sequence[str], *, loss: str | None = None) -> Trial:
     """A run's loss, with what it is held against others by.
 
     Raises:
         OutputError: If its learning rate is no number, or its log has no such loss.
     """
-    lr = member.values[LR]
+    return placed(member.values, sizes, loss=final_loss(member, loss))
+
+
+def placed(values: Values, sizes: Sequence[str], *, loss: float) -> Trial:
+    """This loss, with what it is held against others by.
+
+    Raises:
+        OutputError: If its learning rate is no number.
+    """
+    lr = values[LR]
     if not isinstance(lr, int | float):
-        raise OutputError(f"{member.run.snapshot.name}: {LR} = {lr} is no number; only numbers can be put in order.")
-    size = {key: member.values[key] for key in sizes}
-    seed = members.label({key: member.values[key] for key in SEEDS if key in member.values})
-    return Trial(size, float(lr), seed, math.inf if member.has_diverged else _loss(member, loss))
+        raise OutputError(f"{LR} = {lr} is no number; only numbers can be put in order.")
+    seed = members.label({key: values[key] for key in SEEDS if key in values})
+    return Trial({key: values[key] for key in sizes}, float(lr), seed, loss)
 
 
 def group(trials: Sequence[Trial], *, values: Mapping[str, Any], tolerance: float) -> Group:
@@ -199,6 +236,23 @@ def best(trials: Sequence[Trial]) -> Best:
     )
 
 
+def words(found: Group, *, tolerance: float) -> str:
+    """The verdict in a sentence, with what it is made of."""
+    verdicts = {
+        "stays": "The best learning rate stays",
+        "moves": "The best learning rate MOVES",
+        "open": "OPEN: the best learning rate seems to stay, but lies at an end of the grid",
+    }
+    low, high = (f"{end(found.shift_by_seed or (0.0,)):.4g}" for end in (min, max))
+    seeds = f", of the seeds alone {low if low == high else f'{low} to {high}'}" if len(found.shift_by_seed) > 1 else ""
+    said = f"{verdicts[found.verdict]}: it moves by {found.shift:.4g} steps of x{found.grid_step:.4g}{seeds}; {tolerance:.4g} may be."
+    if found.exponent is None:
+        return said
+    size = next(iter(found.bests[0].values)).rsplit(".", 1)[-1]
+    error = "" if found.exponent_error is None else f" ± {found.exponent_error:.1g}"
+    return f"{said} It goes like {size}^{format_number(found.exponent)}{error}."
+
+
 def vertex(losses: Mapping[float, float]) -> float | None:
     """Where the parabola through log loss over log lr, at the best learning rate and its two neighbours, is lowest.
 
@@ -228,21 +282,6 @@ def chart(trials: Sequence[Trial], found: Group, *, loss: str) -> Chart:
     are_positive = all(y > 0 for line in lines for _, y in line.points)
     title = f"{loss}, {members.label(found.values)}" if found.values else loss
     return Chart(x="learning rate", y=title, lines=tuple(lines), log_x=True, log_y=are_positive)
-
-
-def _loss(member: Member, name: str | None) -> float:
-    run = member.run
-    kind, _, field = (name or "step.loss").partition(".")
-    try:
-        found = [(step, measured.value) for step, measured in run.all(Quantity(kind, field)).items()]
-    except NotMeasuredError as error:
-        raise OutputError(
-            f"{error} Expected a kind of record and its field, such as metrics.values.test_loss, that all runs have."
-        ) from error
-    if name is not None:
-        return found[-1][1]
-    last = [value for step, value in found if step >= (1 - LAST_SHARE) * run.snapshot.steps] or [found[-1][1]]
-    return math.fsum(last) / len(last)
 
 
 def _by_lr(trials: Sequence[Trial]) -> dict[float, list[Trial]]:

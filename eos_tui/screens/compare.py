@@ -184,7 +184,9 @@ class CompareScreen(FrugalScreen[None]):
             id="compare.one_panel",
             tooltip="The panel with the focus, else the first, on the whole screen; again for all.",
         ),
-        Binding("escape", "back", show=False, id="compare.back", tooltip="All panels again; else no cursor; else all of the axis."),
+        Binding(
+            "escape", "back", show=False, id="compare.back", tooltip="All panels again; else no cursor; else all of the axis; else back."
+        ),
         Binding("question_mark", "help", "help", key_display="?", id="compare.help", tooltip="This page."),
     ]
 
@@ -353,13 +355,15 @@ class CompareScreen(FrugalScreen[None]):
         self._show_alone(None if self._alone else panels[0] if panels else None)
 
     def action_back(self) -> None:
-        """Undo the last of: one panel alone, a cursor, a window."""
+        """Undo the last of: one panel alone, a cursor, a window; else go back to where the runs were chosen."""
         if self._alone:
             self._show_alone(None)
         elif self._view.cursor is not None:
             self._look(lambda view, _: replace(view, cursor=None))
-        else:
+        elif self._view.span is not None or len(self.app.screen_stack) == 1:
             self.action_whole()
+        else:
+            self.app.pop_screen()
 
     def action_help(self) -> None:
         """Explain keys and screen."""

@@ -25,9 +25,10 @@ from eos_tui.screens.help import HelpScreen
 from eos_tui.snapshot import Status
 from eos_tui.widgets.frugal import FrugalScreen
 from eos_tui.widgets.runs_table import RunsTable, columns
-from runners import run_folder
+from runners import run_folder, sweeps
 from runners.errors import EosError
 from runners.run_folder import RunFolder, stem
+from runners.sweeps import SweepFolder
 
 MOST_RUNS = len(RUN_TAGS)
 """Of those that are compared at once: each has a character of its own."""
@@ -39,6 +40,8 @@ EXPORTS = {
     "p": "Parquet: the same",
 }
 FORMAT_KEYS: Mapping[str, Format] = {"j": "json", "l": "jsonl", "c": "csv", "p": "parquet"}
+SWEEP_KEYS = "123456789"
+"""Of the sweeps that are offered, the newest ones."""
 POLL_SECONDS = 1.0
 """Time between two looks at the folder."""
 
@@ -121,6 +124,7 @@ class HomeScreen(FrugalScreen[None]):
             tooltip="Write runs as JSON, JSON lines, CSV or Parquet into the folder that eos was started in.",
             id="home.export",
         ),
+        Binding("w", "sweeps", show=False, tooltip="Open a sweep of this folder.", id="home.sweeps"),
         Binding("y", "copy", show=False, tooltip="Copy the command that does the run under the cursor again.", id="home.copy"),
         Binding(
             "d",
@@ -333,6 +337,17 @@ class HomeScreen(FrugalScreen[None]):
             screen = ChooseScreen(f"Export {_called(runs)}", consequence=f"As new files in {Path.cwd()}.", choices=EXPORTS)
             self.app.push_screen(screen, lambda key: self._export(runs, FORMAT_KEYS[key]) if key else None)
 
+    def action_sweeps(self) -> None:
+        """Ask which sweep to open."""
+        found = sorted(sweeps.all_sweeps(self._place), key=lambda sweep: sweep.sweep.stat().st_mtime, reverse=True)
+        if not found:
+            self._say(f"No sweeps in {self._place}. `eos sweep` makes one.")
+            return
+        choices = dict(zip(SWEEP_KEYS, found, strict=False))
+        names = {key: one_line(sweep.name) for key, sweep in choices.items()}
+        screen = ChooseScreen("Open a sweep", consequence=f"The newest of {len(found):,} in {self._place}.", choices=names)
+        self.app.push_screen(screen, lambda key: self._open_sweep(choices[key]) if key else None)
+
     def action_copy(self) -> None:
         """Copy the command that does the run under the cursor again."""
         if not self._shown:
@@ -381,6 +396,9 @@ class HomeScreen(FrugalScreen[None]):
         if self._at == run.row.run:
             self._at = name + run.row.run[len(stem(run.row.run)) :]
         self.poll_now()
+
+    def _open_sweep(self, sweep: SweepFolder) -> None:
+        self.app.post_message(Opened(sweep))
 
     def _export(self, runs: Sequence[Listed], format: Format) -> None:
         """Write the runs, in a thread: a long log takes seconds."""
@@ -459,6 +477,8 @@ class HomeScreen(FrugalScreen[None]):
     def _words(self, problem: str) -> str:
         if self._all is None:
             return f"eos  looking into {self._place}"
+        if not self._all and sweeps.all_sweeps(self._place):
+            return f"eos  no runs in {self._place}, but sweeps. The key w opens one."
         if not self._all:
             return f"eos  no runs in {self._place}. `eos run` starts one, and so does the key n."
         live = sum(run.row.status not in ENDED and run.row.status != Status.WAITING for run in self._all)

@@ -131,7 +131,7 @@ class RunScreen(FrugalScreen[None]):
             "escape",
             "back",
             show=False,
-            tooltip="Close details or output; else all panels again; else no cursor; else all steps.",
+            tooltip="Close details or output; else all panels again; else no cursor; else all steps; else back to the list or the sweep.",
             id="run.back",
         ),
         Binding("v", "panels", show=False, tooltip="Choose which panels are shown, and their order; it is remembered.", id="run.panels"),
@@ -403,15 +403,17 @@ class RunScreen(FrugalScreen[None]):
         self._follower.read_beside(source)
 
     def action_back(self) -> None:
-        """Undo the last of: an open drawer, one panel alone, a cursor, a window."""
+        """Undo the last of: an open drawer, one panel alone, a cursor, a window; else go back to what the run was opened from."""
         if self._source:
             self._close_drawer()
         elif self._alone:
             self._show_alone(None)
         elif self._view.cursor is not None:
             self._look(lambda view, _: replace(view, cursor=None))
-        else:
+        elif self._view.span is not None or len(self.app.screen_stack) == 1:
             self.action_whole()
+        else:
+            self.app.pop_screen()
 
     def action_again(self) -> None:
         """Make a run from this one's spec."""

@@ -78,6 +78,14 @@ class FrugalScreen(Screen[Result]):
         """Whether something was typed here that would be lost with the screen."""
         return False
 
+    @property
+    def farewell(self) -> str | None:
+        """What to print when the viewer is left; None for nothing."""
+        return None
+
+    def poll_now(self) -> None:
+        """Look once, at once, at the files of what is shown, if there are any."""
+
     def leave(self, then: Callable[[], None]) -> None:
         """Do what takes the screen away, after a question where something typed would be lost."""
         then()

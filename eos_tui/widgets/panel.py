@@ -19,7 +19,7 @@ from runners.records import Curve, EventRecord, Panel
 
 SPARK_CELLS = 8
 """Cells of the ratio's sparkline."""
-DROPPED_FIRST = ("cost", "notes", "spark", "error", "ratio", "scale", "at", "value")
+DROPPED_FIRST = ("cost", "notes", "remark", "spark", "error", "ratio", "scale", "at", "value")
 """What the title leaves out where there is no room, in this order."""
 MARKS = {
     "checkpoint": "c",
@@ -35,7 +35,7 @@ MARKS = {
     "edge_crossed": "x",
 }
 """Letters of events along the lower edge; those of other events are an e, and of the end of a pause there is none."""
-LEFT = ("scale", "cost")
+LEFT = ("remark", "scale", "cost")
 """What stands beside the name."""
 WHOLE = View()
 """All of a run."""
@@ -67,7 +67,7 @@ class Source(NamedTuple):
 
 
 def title_parts(panel: Panel, source: Source, *, scale: Scale, ascii_only: bool = False) -> dict[str, Part]:
-    """What a panel's title says: name, scale and cost, then the headline number, its error, its ratio, notes.
+    """What a panel's title says: name, remark, scale and cost, then the headline number, its error, its ratio, notes.
 
     The cost is the share of the run time that went into the measurements shown.
 
@@ -82,6 +82,8 @@ def title_parts(panel: Panel, source: Source, *, scale: Scale, ascii_only: bool 
     """
     snapshot = source.snapshot
     parts: dict[str, Part] = {"name": (panel.title, "name")}
+    if panel.remark:
+        parts["remark"] = (f", {panel.remark}", "note")
     if scale == "log":
         parts["scale"] = (" (log)", "note")
     if (headline := _headline(panel, source)) is None:

@@ -79,7 +79,7 @@ class FakeRun:
 
     def __init__(self, runs: Path, *, name: str = NAME, steps: int = 3000) -> None:
         self.folder = RunFolder(runs / name)
-        self.folder.path.mkdir(parents=True)
+        self.folder.path.mkdir(parents=True, exist_ok=True)
         self.folder.spec.write_text("{}")
         self.steps = steps
 

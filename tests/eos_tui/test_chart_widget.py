@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 from rich.console import Console
 from rich.segment import Segment
@@ -283,6 +284,16 @@ def test_the_title_of_several_series_says_whose_number_it_shows():
     parts = title_parts(panel, Source(snapshot(80)), scale="log")
 
     assert "".join(text for text, _ in title_row(parts, 50)) == "╭ loss (log) ─────────────── sharpness 2.53 nats ╮"
+
+
+def test_a_title_says_what_its_numbers_are_as_long_as_there_is_room():
+    panel = msgspec.structs.replace(PANEL, remark="gamma^2 x raw")
+    parts = title_parts(panel, Source(snapshot(80)), scale="linear")
+
+    wide, narrow = ("".join(text for text, _ in title_row(parts, width)) for width in (90, 50))
+
+    assert wide.startswith("╭ sharpness, gamma^2 x raw ─")
+    assert narrow.startswith("╭ sharpness ─")
 
 
 def test_the_title_says_that_a_number_is_not_finite():

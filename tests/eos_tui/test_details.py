@@ -8,7 +8,7 @@ from eos_tui import details
 from eos_tui.snapshot import RunSnapshot
 from eos_tui.watcher import RunWatcher
 from runners import spec_file
-from runners.records import Git
+from runners.records import Git, ParameterDescription
 from tests.eos_tui.fakes import NAME, NOW, FakeRun, live
 
 SPEC = {"runner": "train", "optimizer": {"name": "sgd", "lr": 0.3, "warm_start": None}, "run": {"steps": 3000}}
@@ -49,6 +49,41 @@ def test_the_details_say_what_runs_where(run):
     assert found["git"] == "0a1b, with changes"
     assert found["[optimizer]"] == 'name = "sgd", lr = 0.3'
     assert found["[run]"] == "steps = 3000"
+
+
+PARAMETERS = (
+    ParameterDescription(name="in.bias", shape=(512,), role="vector", fan_in=None, init_std=0.0, multiplier=1.0, lr=1.0, eps=1 / 512),
+    ParameterDescription(
+        name="layer.kernel", shape=(1024, 512), role="hidden", fan_in=1024, init_std=0.02, multiplier=0.5, lr=0.25, eps=1 / 512
+    ),
+)
+
+
+def test_what_the_parametrization_makes_of_each_parameter_is_a_line(run):
+    run.header(spec=SPEC, parameters=PARAMETERS)
+
+    assert of(run)["parameters"].split("; ") == [
+        "name          role    fan-in  first rms  multiplier  lr",
+        "in.bias       vector  -       0          1.00        0.300",
+        "layer.kernel  hidden  1,024   0.0200     0.500       0.0750",
+    ]
+
+
+def test_under_a_schedule_the_learning_rates_are_those_of_the_last_step(run):
+    run.header(spec={"optimizer": {"lr": {"kind": "cosine"}}}, parameters=PARAMETERS)
+    before = of(run)["parameters"].split("; ")
+    run.step(7, lr=0.4)
+    after = of(run)["parameters"].split("; ")
+
+    assert [line.split()[-1] for line in before] == ["lr", "-", "-"]
+    assert after[0].endswith("lr at step 7")
+    assert [line.split()[-1] for line in after[1:]] == ["0.400", "0.100"]
+
+
+def test_without_a_header_or_its_parameters_there_is_no_table(run):
+    run.header(spec=SPEC)
+
+    assert "parameters" not in of(run)
 
 
 def test_the_cost_of_measuring_is_said_by_kind_the_dearest_first(run):

@@ -19,6 +19,7 @@ from eos_tui.replay import replay
 from runners.run_folder import RunFolder
 from tests.eos_tui.fakes import DENSITY, NOW, PANELS, FakeRun, live
 from tests.eos_tui.test_app import look, settled
+from tests.eos_tui.test_sweep_screen import ended, half_done, made
 
 PICTURES = Path(__file__).parents[2] / "docs" / "screens"
 SIZES = [(80, 24), (200, 60)]
@@ -129,6 +130,18 @@ async def test_runs_over_each_other(runs, size):
     async with app_of([RunFolder(runs / name) for name in SPECS]).run_test(size=size) as pilot:
         await look(pilot)
         await assert_looks(pilot, "compare")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", SIZES)
+async def test_a_sweep(runs, size):
+    folder = made(runs, ["model.width=64,256", "optimizer.lr=0.1:0.8:x2"])
+    ended(folder, "width256-lr0.4", loss=0.07)
+    with folder.held(), live(half_done(folder)):
+        async with app_of(folder).run_test(size=size) as pilot:
+            await look(pilot)
+            await pilot.press("right")
+            await assert_looks(pilot, "sweep")
 
 
 @pytest.mark.slow

@@ -49,6 +49,10 @@ def test_a_power_law_is_found_exactly() -> None:
     assert found == pytest.approx((-0.5, 0, 3), abs=1e-12)
 
 
+def test_a_level_line_has_the_exponent_zero_without_error() -> None:
+    assert power([1, 2, 4], [3, 3, 3]) == pytest.approx((0, 0, 3))
+
+
 def test_the_interval_of_an_exponent_covers_the_true_one_in_nineteen_of_twenty_cases() -> None:
     rng = random.Random(0)
     xs = [64, 128, 256, 512] * 2
@@ -156,17 +160,15 @@ def test_the_loss_of_a_run_is_its_mean_over_the_last_tenth_of_the_steps_or_the_l
     run = evidence("a", steps=1000, every=1, step={"loss": lambda step: float(step)}, metrics={"values.test_loss": lambda step: -step})
     member = Member({"optimizer.lr": 1, "model.width": 8}, run)
 
-    assert transfer.trial(member, ["model.width"]).loss == 950
-    assert transfer.trial(member, ["model.width"], loss="metrics.values.test_loss").loss == -1000
+    assert transfer.final_loss(member) == 950
+    assert transfer.final_loss(member, "metrics.values.test_loss") == -1000
     with pytest.raises(OutputError, match=r"has no metrics.values.loss in its log. Expected a kind of record and its field"):
-        transfer.trial(member, ["model.width"], loss="metrics.values.loss")
+        transfer.final_loss(member, "metrics.values.loss")
 
 
 def test_a_schedule_has_no_place_among_learning_rates() -> None:
-    member = Member({"optimizer.lr": {"kind": "cosine"}, "model.width": 8}, evidence("a", steps=10))
-
     with pytest.raises(OutputError, match="is no number"):
-        transfer.trial(member, ["model.width"])
+        transfer.placed({"optimizer.lr": {"kind": "cosine"}, "model.width": 8}, ["model.width"], loss=1.0)
 
 
 # Coordinate check

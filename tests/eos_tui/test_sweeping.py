@@ -8,12 +8,13 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from subprocess import DEVNULL, PIPE, Popen
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner, Result
 
 from eos_tui import launch, summary, sweeping
-from eos_tui.cli import app
+from eos_tui.cli import app, attending
 from eos_tui.cli.sweeping import Lines
 from eos_tui.scheduling import LocalPool
 from runners import expansion, grid, run_folder, sweeps
@@ -344,3 +345,38 @@ def test_the_time_that_is_left_counts_runs_that_train_as_one_program_together(ca
 
 def at(second: int) -> str:
     return f"2026-01-01T00:00:{second:02}Z"
+
+
+def test_the_screen_of_a_sweep_is_printed_by_its_name(inside: Callable[..., Result], tmp_path: Path) -> None:
+    folder = make(tmp_path / "runs", seeds=2)
+
+    done = inside("watch", folder.name, "--once")
+
+    assert "2 runs: 2 waiting" in done.stdout
+    assert "seed" in done.stdout
+
+
+@pytest.mark.parametrize(("status", "code"), [("complete", 0), ("incomplete", 1), ("interrupted", 130), (None, 0)])
+def test_in_a_terminal_the_sweep_is_shown_and_the_exit_code_is_how_it_ended_while_it_was(
+    inside: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: str | None, code: int
+) -> None:
+    folder = make(tmp_path / "runs", seeds=1)
+    shown: list[tuple[str, object]] = []
+    time = run_folder.utc_now()
+
+    def start(sweep: SweepFolder, *, jobs: int) -> object:
+        sweep.write(sweeps.SittingRecord(time=time, schema=1, host="here", pid=1, jobs=jobs, num_runs=1, num_done=0))
+        return SimpleNamespace(poll=lambda: None)
+
+    def show_live(sweep: SweepFolder, *, options: object) -> None:
+        shown.append((sweep.name, options))
+        if status:
+            sweep.write(sweeps.SweepEndRecord(time=time, status=status, counts={}))  # type: ignore[arg-type]
+
+    monkeypatch.setattr(sweeping, "start", start)
+    monkeypatch.setattr(attending, "is_terminal", lambda: True)
+    monkeypatch.setattr(attending, "show_live", show_live)
+    done = inside("sweep", "--continue", folder.name, "--ascii")
+
+    assert shown == [(folder.name, {"ascii": True})]
+    assert done.exit_code == code

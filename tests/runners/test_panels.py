@@ -1,10 +1,11 @@
 """That panels show what is measured, and ask for numbers that the log has."""
 
+import pytest
 from msgspec.structs import replace
 
 from runners.panels import train_panels
 from runners.records import BatchSharpnessRecord, DensityRecord, NtkRecord, Panel, SharpnessRecord, StablenessRecord
-from runners.spec import Adam, HeavyBall, Measure, Mse, Muon, NormalizedGd, Optimizer, Sgd, Train
+from runners.spec import Adam, HeavyBall, Measure, Mlp, Model, Mse, Muon, NormalizedGd, Optimizer, ResidualMlp, Sgd, Train
 
 DENSITY = Train(measure=Measure(density_every=10))
 
@@ -38,6 +39,25 @@ def test_a_density_has_no_edge_where_the_sharpness_is_not_measured_or_the_edge_i
 
 def test_the_axis_of_a_density_reaches_below_a_single_eigenvalue_of_so_many():
     assert [density_panel(DENSITY, num_params=count).decades for count in (1, 1000, 26_122)] == [1, 4, 6]
+
+
+@pytest.mark.parametrize(
+    ("model", "optimizer", "remark"),
+    [
+        (Mlp(), Sgd(), ""),
+        (Mlp(parametrization="ntp"), Sgd(), "gamma^2 x raw"),
+        (Mlp(parametrization="mup"), HeavyBall(), "gamma^2 x raw"),
+        (Mlp(parametrization="mup"), Adam(), ""),
+        (Mlp(parametrization="ntp"), Adam(), ""),
+        (ResidualMlp(parametrization="mup", depth_exponent=0.5), Sgd(), "gamma^2 x raw"),
+        (ResidualMlp(parametrization="mup", depth_exponent=1.0), Sgd(), ""),
+    ],
+)
+def test_the_sharpness_of_raw_parameters_over_gamma_is_said_to_be_that(model: Model, optimizer: Optimizer, remark: str):
+    spec = Train(model=model, optimizer=optimizer, measure=Measure(ntk_every=0))
+    panels = train_panels(spec, formula="2/lr", preconditioned=False, per_output=False, has_test=False, layers=[], num_params=9)
+
+    assert [(panel.title, panel.remark) for panel in panels] == [("loss", ""), ("sharpness", remark)]
 
 
 def test_with_momentum_the_panel_of_batch_sharpness_reads_out_that_along_the_updates():

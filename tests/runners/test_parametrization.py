@@ -216,6 +216,23 @@ class Users(nnx.Module):
         return self.write(self.fixed(h))
 
 
+@pytest.mark.parametrize("optimizer", [spec.Sgd(), spec.Adam()])
+@pytest.mark.parametrize("form", ["sp", "ntp", "mup"])
+def test_the_header_says_the_deviation_that_first_values_have(form, optimizer):
+    table = spec.Mlp(width=64, parametrization=form, gamma=1.0 if form == "sp" else 2.0, init_scale=0.6, hidden_scale=1.5)
+    model, _ = build(table, optimizer)
+    gains = {"layer_0.kernel": 0.6, "layer_1.kernel": 0.9, "layer_2.kernel": 0.6}
+
+    for row in model.described():
+        if row.fan_in is None:
+            assert row.init_std == 0
+            continue
+        init = model.leaves[tuple(row.name.split("."))].init
+        # Four standard errors of a deviation that is estimated from so many values.
+        accuracy = 4 / np.sqrt(2 * np.prod(row.shape))
+        assert row.init_std == pytest.approx(init * gains[row.name] / np.sqrt(row.fan_in), rel=accuracy)
+
+
 def users(**keys):
     return spec.CustomModel(**({"target": "tests.runners.test_parametrization:Users", "arguments": {"width": 8}} | keys))
 
