@@ -301,6 +301,18 @@ def named(runs: Path, text: str | None) -> SweepFolder | None:
     return next((SweepFolder(path) for path in paths if is_sweep(path)), None)
 
 
+def meant(runs: Path, text: str | None) -> SweepFolder | None:
+    """The sweep of this name, or of one that begins so where no run's does; None where a run is meant.
+
+    Raises:
+        RunFolderError: If several sweeps begin so.
+    """
+    if exact := named(runs, text):
+        return exact
+    begins = text and "/" not in text and any(folder.name.startswith(text) for folder in all_sweeps(runs))
+    return find(runs, text) if text and begins and not any(run.name.startswith(text) for run in run_folder.all_runs(runs)) else None
+
+
 def reference(folder: SweepFolder) -> str:
     """What names the sweep on a command line typed here: its name when it lies where runs are looked for, else its path."""
     return run_folder.reference(RunFolder(folder.path))

@@ -34,7 +34,7 @@ def stop(
     from runners.run_folder import reference
 
     place = run_folder.runs_dir(runs_dir)
-    if (sweep := sweeps.named(place, run)) and not now:
+    if (sweep := sweeps.meant(place, run)) and not now:
         sweeping.stop(sweep)
         say(f"{sweep.name} was asked to stop: its runs take a checkpoint. `eos sweep --continue {sweeps.reference(sweep)}` goes on.")
         return

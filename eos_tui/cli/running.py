@@ -68,7 +68,7 @@ def watch(
 
     place = run_folder.runs_dir(runs_dir)
     options = drawing(ascii_only=ascii_only, low_bandwidth=low_bandwidth, theme=theme, mouse=mouse)
-    sweep = sweeps.named(place, run)
+    sweep = sweeps.meant(place, run)
     if sweep:
         place, run = sweep.path, None
     if once:

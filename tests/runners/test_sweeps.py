@@ -79,6 +79,15 @@ def test_an_ambiguous_beginning_is_refused(folder, tmp_path):
         sweeps.find(tmp_path, "base")
 
 
+def test_the_beginning_of_a_sweeps_name_means_it_where_no_run_begins_so(folder, tmp_path):
+    assert sweeps.meant(tmp_path, "base").path == folder.path
+    assert sweeps.meant(tmp_path, "base/lr0.1") is sweeps.meant(tmp_path, "other") is sweeps.meant(tmp_path, None) is None
+
+    run_folder.create(tmp_path, "base", b"{}")
+    assert sweeps.meant(tmp_path, "base") is None
+    assert sweeps.meant(tmp_path, folder.name).path == folder.path
+
+
 def test_a_later_schema_is_refused(folder):
     folder.sweep.write_text(folder.sweep.read_text().replace('"schema": 1', '"schema": 99'))
 
