@@ -18,9 +18,9 @@ from runners.errors import SpecError
 from runners.records import DataDescription
 from runners.sources import characters, images, synthetic, tables
 from runners.sources.raw import AnyArray, RawData
-from runners.spec import Chebyshev, Cifar10, Csv, CustomData, Data, Digits, FashionMnist, Gaussian, Mnist, Npz, Text
+from runners.spec import Chebyshev, Cifar10, Csv, CustomData, Data, Digits, DigitsFeatures, FashionMnist, Gaussian, Mnist, Npz, Text
 
-Mode = Literal["none", "feature", "channel", "global"]
+Mode = Literal["none", "feature", "channel", "global", "min-max"]
 SUBSET_STREAM = 1
 """Sets the numbers of the subset apart from those of the synthetic sets (0) and the initial parameters (2) at the same seed."""
 CHUNK = 1000
@@ -55,7 +55,7 @@ def load(data: Data, *, seed: int, precision: Literal["float32", "float64"], bas
     raw = _read(data, seed=seed, base=base)
     x, y, x_test, y_test = _chosen(raw, data, seed=seed)
     mode = _mode(data)
-    mean, deviation = _moments(x, mode=mode, unit=raw.unit)
+    mean, deviation = _range(x, unit=raw.unit) if mode == "min-max" else _moments(x, mode=mode, unit=raw.unit)
     dtype = np.dtype(precision)
     input_dtype = np.dtype(np.int32) if raw.holds_codes else dtype
     description = DataDescription(
@@ -81,6 +81,8 @@ def _read(data: Data, *, seed: int, base: Path | None) -> RawData:
     match data:
         case Digits():
             return images.digits()
+        case DigitsFeatures():
+            return images.digits_features(data, seed=seed)
         case Cifar10():
             return images.cifar(data, base=base)
         case Mnist() | FashionMnist():
@@ -122,6 +124,12 @@ def _mode(data: Data) -> Mode:
     return "global" if isinstance(data, Mnist | FashionMnist) else "feature"
 
 
+def _range(x: AnyArray, *, unit: float) -> tuple[AnyArray, AnyArray]:
+    """The least of all numbers, and how far the largest is from it; 1 where all are equal."""
+    low, high = float(x.min()) / unit, float(x.max()) / unit
+    return np.asarray(low), np.asarray(high - low if high > low else 1.0)
+
+
 def _moments(x: AnyArray, *, mode: Mode, unit: float) -> tuple[AnyArray, AnyArray]:
     """Mean and population standard deviation, broadcastable to an example; the deviation is 1 where all values are equal."""
     if mode == "none":
@@ -154,5 +162,7 @@ def _chunks(x: AnyArray, unit: float) -> Iterator[NDArray[np.float64]]:
 def _in_words(mode: Mode, num_train: int) -> str:
     if mode == "none":
         return "none"
+    if mode == "min-max":
+        return f"min-max: all input coordinates together minus their least, over their range, of the {num_train:,} training examples"
     group = {"feature": "each input coordinate", "channel": "each channel", "global": "all input coordinates together"}[mode]
     return f"{mode}: {group} minus mean, over standard deviation (1 if constant), of the {num_train:,} training examples"

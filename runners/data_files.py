@@ -14,7 +14,7 @@ from runners import imports
 from runners.errors import DataError, SpecError
 from runners.formats import cifar10, csv_table, idx, npz, text
 from runners.formats.files import table_file
-from runners.spec import Chebyshev, Cifar10, Csv, CustomData, Data, Digits, FashionMnist, Gaussian, Mnist, Npz, Text
+from runners.spec import Chebyshev, Cifar10, Csv, CustomData, Data, Digits, DigitsFeatures, FashionMnist, Gaussian, Mnist, Npz, Text
 
 NUM_DIGITS = 1797
 GAUSSIAN_NUM_TRAIN = 200
@@ -102,12 +102,17 @@ def check_gaussian(data: Gaussian) -> Split:
     return Split(num_train=num_train, num_test=data.num_test or 0)
 
 
-def _counts(data: Digits | Cifar10 | Mnist | FashionMnist | Npz | Csv | Text | Chebyshev, base: Path | None) -> tuple[int, int | None, str]:
+def _counts(
+    data: Digits | DigitsFeatures | Cifar10 | Mnist | FashionMnist | Npz | Csv | Text | Chebyshev, base: Path | None
+) -> tuple[int, int | None, str]:
     """Examples to train on, examples of the test split (None where there is none), and what holds them."""
     match data:
-        case Digits():
+        case Digits() | DigitsFeatures():
             if importlib.util.find_spec("sklearn") is None:
-                raise DataError('data.name = "digits": its images come with scikit-learn, which is not installed. pip install scikit-learn')
+                name = data.__struct_config__.tag
+                raise DataError(
+                    f'data.name = "{name}": its images come with scikit-learn, which is not installed. pip install scikit-learn'
+                )
             return NUM_DIGITS, None, "digits"
         case Cifar10():
             cifar = cifar10.find(data.dir, base=base)

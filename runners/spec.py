@@ -21,8 +21,9 @@ ImportPath: TypeAlias = Annotated[str, Meta(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]
 Precision: TypeAlias = Literal["float32", "float64"]
 Activation: TypeAlias = Literal["tanh", "relu", "gelu", "elu", "softplus", "identity"]
 Transform: TypeAlias = Literal["none", "sqrt"]
-Standardization: TypeAlias = bool | Literal["feature", "channel", "global"]
-"""true = the data set's own default; else over which axes mean and standard deviation are taken (training examples only)."""
+Standardization: TypeAlias = bool | Literal["feature", "channel", "global", "min-max"]
+"""true = the data set's own default; else over which axes mean and standard deviation are taken (training examples only), or min-max: all
+numbers together go to [0, 1]."""
 
 
 class Table(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -46,7 +47,7 @@ class DataTable(Named, frozen=True):
     subset: Literal["first", "random"] = "first"
     """Which examples `num_train` takes: the first of the file, or a draw by `run.data_seed`."""
     standardize: Standardization = False
-    """Subtract the mean and divide by the standard deviation of the training examples."""
+    """Subtract the mean and divide by the standard deviation of the training examples, or with "min-max" their least and their range."""
 
 
 class ImageTable(DataTable, frozen=True):
@@ -61,6 +62,16 @@ class Digits(DataTable, tag="digits", frozen=True):
     """scikit-learn's bundled 1,797 images of 8x8 pixels in 10 classes."""
 
     standardize: Standardization = True
+
+
+class DigitsFeatures(DataTable, tag="digits-features", frozen=True):
+    """Random features of the digits: relu(X W / sqrt(64)) of the pixels X, W ~ N(0, 1) by `run.data_seed`. All numbers go to [0, 1].
+
+    Source: Jiao and Keller-Ressel (2024), arXiv 2402.01382.
+    """
+
+    num_features: PositiveInt = 200
+    standardize: Standardization = "min-max"
 
 
 class Cifar10(ImageTable, tag="cifar10", frozen=True):
@@ -142,7 +153,7 @@ class CustomData(DataTable, tag="custom", kw_only=True, frozen=True):
     arguments: dict[str, Any] = field(default_factory=dict)
 
 
-Data: TypeAlias = Digits | Cifar10 | Mnist | FashionMnist | Npz | Csv | Text | Chebyshev | Gaussian | CustomData
+Data: TypeAlias = Digits | DigitsFeatures | Cifar10 | Mnist | FashionMnist | Npz | Csv | Text | Chebyshev | Gaussian | CustomData
 
 # --- [model] --------------------------------------------------------------------------------------------------------
 

@@ -44,6 +44,7 @@ from runners.spec import (
     CustomOptimizer,
     Data,
     Digits,
+    DigitsFeatures,
     EdgeBatch,
     EdgeRate,
     EmaMomentum,
@@ -511,7 +512,7 @@ def _why_not_taken(model: Model, data: Data) -> str | None:
             return f'takes numbers, and {_described(data)} has characters. Use "transformer"'
         case Transformer(), _:
             return f'takes characters, and {_described(data)} has none. Set data.name = "text"'
-        case Cnn() | SimpleCnn() | ResidualCnn() | Vgg11() | Vit(), Chebyshev() | Gaussian() | Csv():
+        case Cnn() | SimpleCnn() | ResidualCnn() | Vgg11() | Vit(), Chebyshev() | Gaussian() | Csv() | DigitsFeatures():
             return f'needs images, and {_described(data)} has none. Use "mlp" or "linear"'
         case Vgg11(), Digits() | Mnist() | FashionMnist():
             return f'needs images with sides in multiples of 32, and those of {_described(data)} are smaller. Use "cnn"'

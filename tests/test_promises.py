@@ -13,6 +13,7 @@ from typing import get_args
 import pytest
 import typer
 from packaging.requirements import Requirement
+from typer.core import TyperGroup
 
 from eos_tui.cli import app
 from runners import spec_file, thresholds
@@ -45,7 +46,16 @@ def eos_lines(text: str) -> list[list[str]]:
 def parsed(arguments: list[str]) -> typer.Context:
     """What the command line makes of them, without doing it."""
     [name, *rest] = arguments
-    return COMMANDS[name].make_context(name, rest)
+    command = COMMANDS[name]
+    if isinstance(command, TyperGroup):
+        [name, *rest] = rest
+        command = command.commands[name]
+    return command.make_context(name, rest)
+
+
+def is_a_name_alone(arguments: list[str]) -> bool:
+    """Whether they name a command, of a group or not, and no more."""
+    return len(arguments) <= 1 + isinstance(COMMANDS.get(arguments[0]), TyperGroup)
 
 
 def tag(kind: type) -> str:
@@ -63,8 +73,8 @@ def test_every_command_stands_in_the_readme_and_has_help(name: str) -> None:
     used = {arguments[0] for arguments in eos_lines(README)}
 
     assert name in used
-    assert command.help
-    assert all(parameter.help for parameter in command.params)
+    assert all(each.help for each in (command, *getattr(command, "commands", {}).values()))
+    assert all(parameter.help for each in (command, *getattr(command, "commands", {}).values()) for parameter in each.params)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -73,7 +83,7 @@ def test_the_command_lines_of_the_pages_parse(page: Path) -> None:
 
     assert {arguments[0] for arguments in lines} <= {*COMMANDS, "--help"}
     for arguments in lines:
-        if len(arguments) > 1:
+        if not is_a_name_alone(arguments):
             parsed(arguments)
 
 

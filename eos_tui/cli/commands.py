@@ -19,6 +19,7 @@ from eos_tui.cli import (
     running,
     serving,
     sweeping,
+    theorizing,
 )
 from eos_tui.cli.drawing import Ascii, LowBandwidth, Mouse, Theme
 from eos_tui.cli.group import Group
@@ -78,6 +79,7 @@ app.command("transfer")(reporting.transfer_)
 app.command("coord-check")(reporting.coord_check)
 app.command()(reporting.consistency)
 app.command()(reproducing.reproduce)
+app.add_typer(theorizing.theory, name="theory")
 app.command()(looking.presets)
 app.command()(looking.doctor)
 app.command()(configuring.config)

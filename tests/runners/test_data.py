@@ -8,7 +8,7 @@ import pytest
 from runners import data
 from runners.errors import DataError, SpecError
 from runners.sources import images
-from runners.spec import Cifar10, Digits, FashionMnist, Gaussian, Mnist, Npz
+from runners.spec import Cifar10, Digits, DigitsFeatures, FashionMnist, Gaussian, Mnist, Npz
 
 
 def load(table, *, seed=0, precision="float64", base=None):
@@ -178,6 +178,41 @@ def test_mean_and_deviation_are_those_of_the_training_examples(photographs, mode
     expected = "feature" if mode is True else mode
     assert loaded.description.standardization.startswith(f"{expected}: ")
     assert "2,500 training examples" in loaded.description.standardization
+
+
+def test_min_max_takes_the_training_examples_to_0_and_1(photographs):
+    path, train, test = photographs
+
+    loaded = load(Npz(path=str(path), standardize="min-max"))
+
+    span = train.max() - train.min()
+    np.testing.assert_allclose(loaded.x, (train - train.min()) / span, atol=1e-12)
+    np.testing.assert_allclose(loaded.x_test, (test - train.min()) / span, atol=1e-12)
+    assert loaded.description.standardization.startswith("min-max: all input coordinates together")
+
+
+def test_min_max_of_pixels_is_the_same_in_any_unit():
+    in_bytes = load(Digits(standardize="min-max")).x
+
+    assert (in_bytes.min(), in_bytes.max()) == (0, 1)
+    np.testing.assert_allclose(in_bytes, load(Digits(standardize=False)).x, atol=1e-15)
+
+
+def test_features_of_the_digits_follow_the_seed_and_keep_the_labels():
+    features, digits = load(DigitsFeatures(num_features=9)), load(Digits())
+
+    assert features.x.shape == (1797, 9)
+    assert (features.x.min(), features.x.max()) == (0, 1)
+    np.testing.assert_array_equal(features.y, digits.y)
+    np.testing.assert_array_equal(features.x, load(DigitsFeatures(num_features=9)).x)
+    assert not np.array_equal(features.x, load(DigitsFeatures(num_features=9), seed=1).x)
+
+
+def test_random_features_are_relu_of_a_mean_square_1_map():
+    pixels, weights = np.array([[1.0, -2.0, 0.5, 3.0]]), np.array([[1.0], [1.0], [2.0], [1.0]])
+
+    assert images.random_features(pixels, weights) == pytest.approx(1.5)
+    assert images.random_features(-pixels, weights) == pytest.approx(0)
 
 
 def test_without_standardisation_the_numbers_are_the_sources(photographs):

@@ -82,7 +82,7 @@ def test_the_home_folder_is_expanded_and_nothing_else(read, monkeypatch):
         # unknown kinds and words
         (
             '[data]\nname = "digts"',
-            'data.name = "digts": expected "digits", "cifar10", "mnist", "fashion-mnist", "npz", "csv", "text", '
+            'data.name = "digts": expected "digits", "digits-features", "cifar10", "mnist", "fashion-mnist", "npz", "csv", "text", '
             '"chebyshev", '
             '"gaussian" or "package.module:attribute". Did you mean \'digits\'?',
         ),

@@ -1,0 +1,126 @@
+"""The commands that say what papers predict, without a run: theory."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from eos_tui.cli.group import Json, print_json, print_table, say, wrapped
+
+theory = typer.Typer(
+    help="Say what papers predict of a data set or a spectrum, without a run.", rich_markup_mode=None, pretty_exceptions_enable=False
+)
+NOTHING = "-"
+"""Stands in a table for what is not known."""
+NUMERICS = (sys.executable, "-P", "-m", "runners.tails")
+"""A process of its own, as the numerics are no part of the viewer."""
+
+
+@theory.callback()
+def _of_the_group() -> None:
+    """Keeps the group one while it has a single command."""
+
+
+@theory.command("tail-index")
+def tail_index(
+    *,
+    lr: Annotated[float, typer.Option("--lr", metavar="RATE", help="The learning rate of SGD.", show_default=False)],
+    data: Annotated[
+        str | None, typer.Option("--data", metavar="NAME", help="A data set, as data.name in a spec.", show_default=False)
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="A key of [data], such as data.standardize=min-max.", show_default=False),
+    ] = None,
+    spectrum: Annotated[
+        Path | None,
+        typer.Option("--spectrum", metavar="FILE", help="Eigenvalues of the Hessian A^T A / n: text, JSON or .npy.", show_default=False),
+    ] = None,
+    kind: Annotated[
+        Literal["eigenvalues", "singular-values"], typer.Option("--kind", help="What the file holds; singular values are those of A.")
+    ] = "eigenvalues",
+    num_examples: Annotated[
+        int | None, typer.Option("--num-examples", metavar="N", min=1, help="n, for a file of singular values.", show_default=False)
+    ] = None,
+    batch_size: Annotated[int, typer.Option("--batch-size", metavar="B", help="Examples in a batch, drawn independently.")] = 1,
+    ridge: Annotated[float, typer.Option("--ridge", metavar="R", help="Adds R/2 |x|^2 to the loss: the paper's delta is n R.")] = 0.0,
+    as_json: Json = False,
+) -> None:
+    """Bound the tail index of homogenised SGD on least squares.
+
+    The loss is |A x - b|^2 / (2n), with an example in each row of A; the targets b do not matter. The paper scales A with
+    --set data.standardize=min-max. The index is that of the diffusion in continuous time, not of SGD, whose tails are lighter.
+    Formulas and what is proved of them: docs/heavy-tails.md.
+    """
+    if (data is None) == (spectrum is None):
+        raise typer.BadParameter("Expected one of --data NAME and --spectrum FILE.")
+    if overrides and data is None:
+        raise typer.BadParameter("--set is for --data.")
+    request = {
+        "data": data,
+        "overrides": overrides or [],
+        "spectrum": None if spectrum is None else str(spectrum),
+        "singular_values": kind == "singular-values",
+        "num_examples": num_examples,
+        "lr": lr,
+        "batch_size": batch_size,
+        "ridge": ridge,
+    }
+    found = _computed(request)
+    if as_json:
+        print_json(found)
+        return
+    rows = list(_rows(found))
+    for name, value, _ in (row for row in rows if not row[2]):
+        typer.echo(wrapped(f"{name:<15}{value}", indent=15))
+    print_table(("quantity", "value", "what it is"), [row for row in rows if row[2]])
+    for note in found["notes"]:
+        typer.echo(wrapped(f"- {note}", indent=2))
+
+
+def _computed(request: dict[str, Any]) -> Any:
+    done = subprocess.run([*NUMERICS, json.dumps(request)], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    if done.returncode:
+        say(done.stderr.strip())
+        raise typer.Exit(done.returncode)
+    return json.loads(done.stdout)
+
+
+def _rows(found: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Name, value and meaning; learning rates stand beside the one that was asked for."""
+    source, critical = found["source"], found["critical"]
+    sizes = (source["num_examples"], source["num_features"], found["rank"])
+    yield "spectrum of", source["source"], ""
+    if source["standardization"]:
+        yield "scaled", source["standardization"], ""
+    yield "n, d, rank", ", ".join(NOTHING if size is None else f"{size:,}" for size in sizes), "examples, inputs, eigenvalues above 0"
+    yield "lr, B, ridge", f"{found['lr']:g}, {found['batch_size']:,}, {found['ridge']:g}", "the paper's gamma, B and delta / n"
+    yield "h_1", _number(found["eigenvalue"]), "largest eigenvalue of the Hessian A^T A / n"
+    yield "lambda_1", _number(found["singular_value"]), "largest singular value of A"
+    yield "r_eff", _number(found["effective_rank"]), "trace of the Hessian / h_1"
+    yield "K", _number(found["noise_kernel"]), "noise kernel norm in continuous time; the index is 2 where it is 1"
+    yield "K in steps", _number(found["noise_kernel_in_steps"]), "the same with steps of this size, by the Volterra equation in steps"
+    yield (
+        "eta_*",
+        _number(found["lower"]),
+        "lower bound of the index" if found["lower_holds"] else "no bound here: lr is not below lr_lower",
+    )
+    yield "eta^*", _number(found["upper"]), "upper bound of the index"
+    yield "known range", " to ".join(map(_number, found["known"])), "of the index, by bounds and moments"
+    if found["exact"] is not None:
+        yield "exact index", f"{_number(found['exact'])} +- {found['exact_error']:.0e}", found["exact_because"]
+    yield "rho", _number(found["contraction_rate"]), "rate a step at which distributions come together"
+    yield "lr_lower", _number(critical["lower_bound"]), "eta_* is a bound below; the paper's gamma-bar"
+    yield "lr_2", _number(critical["second_moment"]), "the index is 2: second moments and mean loss are finite below"
+    yield "lr_2 in steps", _number(found["critical_in_steps"]), "K in steps is 1"
+    yield "lr_4", _number(critical["fourth_moment"]), "the index is 4"
+    yield "lr_W", _number(critical["wasserstein"]), "the paper's condition to contract, lr_2 / 4"
+    yield "lr_GD", _number(critical["gradient_descent"]), "2 / (h_1 + ridge): full-batch steps are stable below"
+
+
+def _number(value: float | None) -> str:
+    return NOTHING if value is None else f"{value:.6g}"
