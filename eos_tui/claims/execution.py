@@ -8,12 +8,10 @@ import platform
 import signal
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
-
-import msgspec
 
 from eos_tui.scheduling import Ended, LocalPool, Queue, num_cores
 from eos_tui.snapshot import RunSnapshot, Status
@@ -22,7 +20,7 @@ from runners import data_files, run_folder, spec_file
 from runners.errors import DataError, RunFolderError
 from runners.experiments import Spec
 from runners.run_folder import RunFolder
-from runners.spec import Data, Train
+from runners.spec import Train
 
 POLL_SECONDS = 0.2
 FINAL = (Status.FINISHED, Status.DIVERGED)
@@ -56,37 +54,28 @@ class Reporter(Protocol):
         """A run's runner has gone."""
 
 
-def check_data(plan: Sequence[Planned], *, claim: str) -> dict[str, str]:
-    """The runs whose data is not here, by name: which files are missing, or hold too few examples, and where they come from.
+def check_data(plan: Sequence[Planned], *, claim: str, optional: Collection[str] = ()) -> dict[str, str]:
+    """The runs that can be left out and whose data is not here, by name: what is missing, and where it comes from.
 
     Args:
         plan: The runs.
         claim: What needs them, for the message.
+        optional: Names of those that can be left out.
 
     Raises:
-        DataError: If that is so for all of them.
+        DataError: If that of another is not here: files are missing, or hold too few examples.
     """
     missing = {}
-    known: dict[bytes, str | None] = {}
     for planned in plan:
         spec = planned.spec()
-        if isinstance(spec, Train):
-            key = msgspec.json.encode(spec.data)
-            if key not in known:
-                known[key] = _lacking(spec.data)
-            if problem := known[key]:
-                missing[planned.name] = problem
-    if len(missing) == len(plan):
-        raise DataError(f"{claim} needs a data set that is not here. {next(iter(missing.values()))}")
+        try:
+            if isinstance(spec, Train):
+                data_files.check(spec.data)
+        except DataError as error:
+            if planned.name not in optional:
+                raise DataError(f"{claim} needs a data set that is not here. {error}") from error
+            missing[planned.name] = str(error)
     return missing
-
-
-def _lacking(data: Data) -> str | None:
-    try:
-        data_files.check(data)
-    except DataError as error:
-        return str(error)
-    return None
 
 
 def carry_out(plan: Sequence[Planned], folder: Path, *, jobs: int, reporter: Reporter) -> dict[str, RunFolder]:

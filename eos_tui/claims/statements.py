@@ -116,6 +116,9 @@ class Claim:
     """In the order of starting: the longest first, so that none is left over at the end."""
     statements: tuple[Statement, ...]
     charts: Callable[[Runs], Sequence[Chart]]
+    """Takes the evidence of the runs that are not optional."""
+    optional: tuple[str, ...] = ()
+    """Names of runs that are left out where their data is not here; the rows that need them say so."""
 
 
 def rows(claim: Claim, runs: Runs, missing: Mapping[str, str] | None = None) -> list[Row]:

@@ -530,4 +530,5 @@ CLAIM = Claim(
     runs=(*(run for study in STUDIES for run in study.planned()), *_form_runs()),
     statements=STATEMENTS,
     charts=_charts,
+    optional=tuple(name for study in (CIFAR_EDGE, CIFAR_MUP, CIFAR_NTP, CIFAR_CHECK) for name in study.names),
 )

@@ -93,7 +93,7 @@ def _reproduce(
 
     if output is not None:
         figures.check()
-    missing = execution.check_data(claim.runs, claim=claim.name)
+    missing = execution.check_data(claim.runs, claim=claim.name, optional=claim.optional)
     if missing:
         say(f"{len(missing)} of {len(claim.runs)} runs are left out, their data is not here: {', '.join(missing)}.")
     folder = run_folder.runs_dir(runs_dir) / FOLDER / claim.name

@@ -5,8 +5,10 @@ import math
 import pytest
 
 from eos_tui.claims import super_consistency as claims
+from eos_tui.claims.execution import check_data
 from eos_tui.claims.statements import rows
 from eos_tui.claims.super_consistency import CLAIM, DEPTH, LR, WIDTH
+from runners.errors import DataError
 from tests.eos_tui.evidences import evidence
 
 FORM = "form-mup-ours"
@@ -171,3 +173,14 @@ def test_rows_whose_data_is_not_here_say_so():
 
 def test_the_charts_have_every_width():
     assert all(line.points for chart in CLAIM.charts(world()) for line in chart.lines)
+
+
+def test_without_cifar10_the_runs_that_need_it_are_left_out_and_of_another_claim_none_is_made(monkeypatch, tmp_path):
+    monkeypatch.setenv("EOS_DATA", str(tmp_path))
+    plan = [*claims.CIFAR_CHECK.planned(), *claims.EDGE.planned()]
+
+    missing = check_data(plan, claim="it", optional=CLAIM.optional)
+
+    assert tuple(missing) == claims.CIFAR_CHECK.names
+    with pytest.raises(DataError, match="it needs a data set that is not here"):
+        check_data(plan, claim="it")

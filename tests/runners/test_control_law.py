@@ -124,6 +124,7 @@ def test_feedback_holds_the_sharpness_of_a_quadratic_at_its_target_from_the_firs
     assert [record.lr for record in of(StepRecord, records)] == pytest.approx([0.4] * 20, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_the_learning_rate_of_feedback_is_the_one_that_the_updates_take():
     steady = EdgeRate(of="noise_kernel", initial=0.05, min=0.05, max=0.05)
 

@@ -64,6 +64,7 @@ def at_edge():
     return before, state, run(runner), runner
 
 
+@pytest.mark.slow
 def test_gradient_flow_of_a_linear_model_has_the_loss_of_the_exact_solution():
     spec = Flow(
         data=Gaussian(num_train=20, num_features=4, noise_std=0.0),

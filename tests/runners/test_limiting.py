@@ -108,6 +108,7 @@ def test_the_flow_takes_the_same_warm_start_as_the_run(along):
     assert [record for record in of(SharpnessRecord, before) if record.step < 600] == of(SharpnessRecord, beside)[:-1]
 
 
+@pytest.mark.slow
 def test_before_the_flow_the_sharpness_is_held_against_gradient_descents_edge_and_then_against_none(along):
     _, _, _, _, _, before, after = along
 

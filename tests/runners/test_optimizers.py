@@ -343,6 +343,7 @@ def noise_of(steps, *, table, seed=0, dim=3):
     return np.asarray(jax.vmap(lambda step: shake({"x": jnp.zeros(dim)}, jax.random.key(seed), step)["x"])(jnp.asarray(steps)))
 
 
+@pytest.mark.slow
 def test_noise_is_uniform_in_a_ball_and_comes_after_every_so_many_steps():
     table, dim, count = spec.NormalizedGd(noise=0.2, noise_every=4), 3, 4000
     added = noise_of(np.arange(4 * count), table=table, dim=dim).reshape(count, 4, dim)

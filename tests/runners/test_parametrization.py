@@ -372,6 +372,7 @@ def test_a_transformer_at_the_base_width_is_ntp_and_with_adam_sp(optimizer, othe
     np.testing.assert_allclose(outputs("mup"), outputs(other), rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_a_role_may_be_said_and_one_of_no_parameter_is_refused():
     model, _ = build(users(parametrization="mup", roles={"fixed.*": "constant"}), spec.Sgd())
     assert model.leaves["fixed", "kernel"].role == "constant"

@@ -40,6 +40,7 @@ def test_gradient_descent_sharpens_to_two_over_lr_and_stays_there_while_the_loss
     assert losses(records)[-1] < 0.7 * losses(records)[300]
 
 
+@pytest.mark.slow
 def test_heavy_ball_sharpens_to_its_own_edge_far_beyond_two_over_lr():
     records = run("digits-momentum", steps=800, sharpness_every=100, ntk_every=0)
 

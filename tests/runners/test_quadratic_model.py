@@ -87,6 +87,7 @@ def test_a_model_that_curves_too_much_diverges():
     assert "between steps" in runner.diverged
 
 
+@pytest.mark.slow
 def test_a_run_that_was_cut_off_resumes_bit_for_bit(tmp_path):
     spec = asked(sizes=(6, 2), num_paths=5, steps=12, checkpoint_every=4)
     whole, cut_off = make(tmp_path, "whole", spec), make(tmp_path, "cut-off", spec)

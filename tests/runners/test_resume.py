@@ -60,7 +60,7 @@ OPTIMIZERS = {
     "sam": Sam(lr=0.2, batch_size=32),
     "muon": Muon(lr=0.01, batch_size=32),
 }
-OFTEN = ("gradient descent", "sgd")
+OFTEN = ("sgd",)
 """What each run of the suite tries; the others differ from these in their chain alone."""
 SHARPNESS = Measure(sharpness_every=6, ntk_every=0, evaluate_every=20)
 MEASURED = {

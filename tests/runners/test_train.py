@@ -247,6 +247,7 @@ def test_a_followed_sharpness_of_descent_on_the_root_is_held_against_the_edge_th
     assert all(record.threshold == pytest.approx(4 * roots[record.step] / 0.1, rel=1e-5) for record in of(SharpnessRecord, records)[:-1])
 
 
+@pytest.mark.slow
 def test_following_changes_the_training_by_rounding_alone():
     with jax.enable_x64(True):
         precise = replace(SMALL, run=Run(steps=20, precision="float64"))

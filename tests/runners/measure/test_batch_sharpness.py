@@ -481,6 +481,7 @@ def test_the_order_of_the_batches_and_of_the_examples_in_them_does_not_show():
     close([*sems(one).values()], [*sems(other).values()], scale=size_of_hessians(CROSS_ENTROPY))
 
 
+@pytest.mark.slow
 def test_all_quantities_and_errors_scale_with_the_loss():
     case, factor = dense.named(MSE), 3.0
     scaled = dense.Case(case.model, case.params, dense.Scaled(case.objective, factor), case.x, case.y)

@@ -142,6 +142,7 @@ def test_a_looser_tolerance_calls_no_eigenvalue_near_that_is_further_than_one_pe
     assert abs(10 - again.values[0]) <= tolerance * 10
 
 
+@pytest.mark.slow
 def test_a_basis_that_was_full_many_times_still_gives_the_value(double_precision):
     dense = np.array([1.001, *np.linspace(1, -1, 299)])
     operator, _ = matrix(dense, dtype=np.float64)
@@ -274,6 +275,7 @@ def test_several_measurements_compile_once():
     assert len(traces) == first
 
 
+@pytest.mark.slow
 def test_scaling_the_operator_scales_the_value_and_not_the_number_of_products(double_precision):
     operator, _ = matrix(INDEFINITE, dtype=np.float64)
 

@@ -67,6 +67,7 @@ def test_no_block_is_sharper_than_the_whole():
     assert max(found.values.values()) <= np.linalg.eigvalsh(case.hessian)[-1] * (1 + TIGHT.tolerance)
 
 
+@pytest.mark.slow
 def test_what_one_measurement_leaves_saves_the_next_one_products():
     case = dense.named(MLP)
     meter, (first, start) = measured(case)

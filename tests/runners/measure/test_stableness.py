@@ -157,6 +157,7 @@ def test_the_means_of_a_pair():
     assert reciprocal_sum(0.0, 3.0) == math.inf
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("optimizer", "transform"), [(NormalizedGd, "none"), (Sgd, "sqrt")])
 def test_at_the_edge_of_a_small_net_pairs_have_the_harmonic_mean_two_though_each_is_far_from_it(optimizer, transform):
     # Its learning rate changes where the steps alternate, so that they no longer cross the valley's floor in their middle.

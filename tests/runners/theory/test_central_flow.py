@@ -85,6 +85,7 @@ def test_at_the_edge_the_variance_is_that_which_holds_the_sharpness():
     assert variance == pytest.approx(float(-2 * gradient @ slope / (slope @ slope)), rel=1e-9)
 
 
+@pytest.mark.slow
 def test_gradient_descent_averages_to_the_central_flow_and_not_to_the_gradient_flow():
     steps, window = 1500, 200
     at_edge = jnp.array([1.5, np.log(2 / LR) - 1.5, 0.0])
