@@ -12,7 +12,7 @@ from eos_tui import launch
 from eos_tui.charts import format_number
 from runners import run_folder, spec_file, thresholds
 from runners.errors import EosError, SpecError
-from runners.experiments import Function, LinearModel, QuadraticModel, Spec
+from runners.experiments import Function, LeastSquaresSpec, LinearModel, QuadraticModel, Spec
 from runners.measure import noise_kernel
 from runners.spec import Adam, Cosine, CustomOptimizer, EdgeRate, LearningRate, Optimizer, Piecewise, RmsProp, Train, Transform, Warmup
 from runners.spec_text import line_of
@@ -71,7 +71,7 @@ def _facts(spec: Spec, num_train: int | None) -> Iterator[tuple[str, str]]:
     if isinstance(spec, QuadraticModel):
         yield "edge", _at("sharpness 2/lr", ((spec.optimizer.lr, thresholds.gradient_descent(spec.optimizer.lr)),))
     else:
-        transform: Transform = "none" if isinstance(spec, LinearModel) else spec.objective.transform
+        transform: Transform = "none" if isinstance(spec, LinearModel | LeastSquaresSpec) else spec.objective.transform
         yield "edge", _edge(spec.optimizer, transform)
     if isinstance(spec, Train) and num_train is not None and (noise := _noise(spec, num_train)):
         yield "stochastic", noise
@@ -142,7 +142,7 @@ def _noise(spec: Train, num_train: int) -> str:
 
 def _length(spec: Spec, num_train: int | None) -> str:
     steps = f"{spec.run.steps:,} steps"
-    if isinstance(spec, LinearModel | QuadraticModel):
+    if isinstance(spec, LinearModel | QuadraticModel | LeastSquaresSpec):
         return f"{steps} of {spec.simulation.num_paths:,} simulated runs"
     if not isinstance(spec, Train) or num_train is None:
         return steps

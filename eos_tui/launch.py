@@ -21,7 +21,7 @@ import msgspec
 from eos_tui.output import last_lines
 from runners import run_folder, spec_file
 from runners.errors import EosError, RunFolderError
-from runners.experiments import CustomFunction, Function, Spec
+from runners.experiments import CustomFunction, Function, Spec, WithData
 from runners.run_folder import RunFolder
 from runners.spec import CustomModel, CustomOptimizer, Train
 
@@ -63,14 +63,14 @@ def check(spec: Spec, *, known: dict[bytes, int | None] | None = None) -> int | 
     for key, table in {**tables, "optimizer.name": spec.optimizer}.items():
         if isinstance(table, CustomModel | CustomFunction | CustomOptimizer):
             imports.find(table.target, key=key)
-    if not isinstance(spec, Train):
+    if not isinstance(spec, WithData):
         return None
     known = {} if known is None else known
     data = msgspec.json.encode(spec.data)
     if data not in known:
         known[data] = data_files.check(spec.data)
     num_train = known[data]
-    if num_train is not None:
+    if num_train is not None and isinstance(spec, Train):
         spec_file.check_sizes(spec, num_train)
     return num_train
 

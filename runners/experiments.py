@@ -10,6 +10,8 @@ from msgspec import Meta, field
 
 from runners.spec import (
     CountOrNever,
+    Data,
+    Gaussian,
     HeavyBall,
     ImportPath,
     Measure,
@@ -94,6 +96,69 @@ class QuadraticModel(Table, tag_field="runner", tag="quadratic-model", frozen=Tr
     optimizer: BatchSizes = field(default_factory=BatchSizes)
     simulation: Simulation = field(default_factory=Simulation)
     run: Run = field(default_factory=Run)
+
+
+class LeastSquaresTable(Table, frozen=True):
+    """The problem L(x) = |A x - b|^2 / (2 n) of the training examples, with A's rows and b one number each."""
+
+    ridge: NonNegativeFloat = 0.0
+    """(ridge / 2) |x|^2 is added to what is descended; the source's delta is n times it."""
+    start: NonNegativeFloat = 0.5
+    """Standard deviation of the first iterate's entries, drawn for each path."""
+    target_scale: PositiveFloat = 1.0
+    """What the targets are multiplied by. Labels of classes count as the numbers 0, 1, ..."""
+
+
+class Paths(Simulation, frozen=True):
+    """How many iterates go beside each other, each with its own start and its own draws."""
+
+    num_paths: Annotated[int, Meta(ge=1000)] = 10_000
+    record_every: PositiveInt = 50
+    chunk: PositiveInt = 4096
+    """Paths that are computed at one time, which bounds the memory beyond the iterates themselves."""
+
+
+class DiffusionPaths(Paths, frozen=True):
+    """And how finely time is cut."""
+
+    substeps: PositiveInt | None = None
+    """Of Euler and Maruyama's method in the time of one step of SGD; when absent as many as make the largest rate 1/50."""
+
+
+class Sde(Table, tag_field="runner", tag="sde", frozen=True):
+    """Paths of homogenised SGD, the diffusion that stands for SGD on least squares; a step is the time of one of SGD's.
+
+    Source: Jiao and Keller-Ressel (2024), arXiv 2402.01382.
+    """
+
+    data: Data = field(default_factory=Gaussian)
+    least_squares: LeastSquaresTable = field(default_factory=LeastSquaresTable)
+    optimizer: Sgd = field(default_factory=lambda: Sgd(batch_size=1, sampling="with_replacement"))
+    simulation: DiffusionPaths = field(default_factory=DiffusionPaths)
+    run: Run = field(default_factory=Run)
+
+
+class SgdPaths(Paths, frozen=True):
+    """And where their examples come from."""
+
+    streaming: bool = False
+    """Each step draws new examples, Gaussian with the second moments of the training examples and of what their fit leaves over."""
+
+
+class SgdEnsemble(Table, tag_field="runner", tag="sgd-ensemble", frozen=True):
+    """SGD itself on the same problem, many times over, so that what the diffusion leaves out is seen.
+
+    Source: Jiao and Keller-Ressel (2024), arXiv 2402.01382; with fresh data Gurbuzbalaban, Simsekli and Zhu (2021), arXiv 2006.04740.
+    """
+
+    data: Data = field(default_factory=Gaussian)
+    least_squares: LeastSquaresTable = field(default_factory=LeastSquaresTable)
+    optimizer: Sgd = field(default_factory=lambda: Sgd(batch_size=1, sampling="with_replacement"))
+    simulation: SgdPaths = field(default_factory=SgdPaths)
+    run: Run = field(default_factory=Run)
+
+
+LeastSquaresSpec: TypeAlias = Sde | SgdEnsemble
 
 
 class FlowTable(Table, tag_field="kind", frozen=True):
@@ -210,7 +275,9 @@ class Function(Table, tag_field="runner", tag="function", kw_only=True, frozen=T
     run: FunctionRun = field(default_factory=FunctionRun)
 
 
+WithData: TypeAlias = Train | LeastSquaresSpec
+"""Kinds that read a data set."""
 Descent: TypeAlias = Train | Function
 """Kinds that update parameters step by step, down a loss that is measured as they go."""
-Spec: TypeAlias = Train | LinearModel | QuadraticModel | Flow | Function
+Spec: TypeAlias = Train | LinearModel | QuadraticModel | Flow | Function | Sde | SgdEnsemble
 """Every kind of experiment; the first is what a spec without `runner` is."""

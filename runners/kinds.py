@@ -1,6 +1,6 @@
 """Which runner carries out which kind of experiment."""
 
-from runners.experiments import Flow, Function, LimitingFlow, LinearModel, QuadraticModel, SelfStabilization, Spec
+from runners.experiments import Flow, Function, LimitingFlow, LinearModel, QuadraticModel, Sde, SelfStabilization, SgdEnsemble, Spec
 from runners.session import Runner
 from runners.spec import Train
 
@@ -41,6 +41,14 @@ def build(spec: Spec, *, fresh: bool = True) -> Runner:
             from runners.quadratic_model import QuadraticModelRunner
 
             return QuadraticModelRunner(spec)
+        case Sde():
+            from runners.sde import SdeRunner
+
+            return SdeRunner(spec)
+        case SgdEnsemble():
+            from runners.sgd_ensemble import SgdEnsembleRunner
+
+            return SgdEnsembleRunner(spec)
         case Function():
             from runners.function import FunctionRunner
 

@@ -455,6 +455,43 @@ class NtkRecord(Record, frozen=True, kw_only=True, tag="ntk"):
     seconds: float
 
 
+class TailsRecord(Record, frozen=True, kw_only=True, tag="tails"):
+    """How heavy the tails of the iterates of many paths are, along the first right singular vector, centred by their mean."""
+
+    index: Number
+    """Of Student's t, fitted by maximum likelihood; null when the fit is nearest to a Gaussian."""
+    error: float | None
+    """Its standard error."""
+    scale: Number
+    """Of the fitted t."""
+    distance: Number
+    """Kolmogorov and Smirnov's: the largest difference of the distribution functions, of the sample and fitted."""
+    hill: Number
+    """Hill's estimate, from the largest hundredth."""
+    hill_error: Number
+    """Its standard error."""
+    lower: Number | UnsetType = UNSET
+    """The lower bound of the diffusion's index; absent where K or the learning rate is too large for it."""
+    upper: Number | UnsetType = UNSET
+    """The upper bound."""
+    exact: Number | UnsetType = UNSET
+    """The index itself, where it is known."""
+    noise_kernel: Number
+    """K, the mass of the diffusion's Volterra kernel: its second moment is finite while it is below 1."""
+    levels: tuple[Number, ...]
+    """log10 of |x| over the scale."""
+    survival: tuple[Number, ...]
+    """log10 of the share of paths beyond each level."""
+    survival_fit: tuple[Number, ...]
+    """The same of the fitted t."""
+    quantiles_fit: tuple[Number, ...]
+    """Of the fitted t, over its scale."""
+    quantiles: tuple[Number, ...]
+    """Of the paths at the same probabilities, over the same scale."""
+    num_paths: int
+    seconds: float
+
+
 class FlowRecord(Record, frozen=True, kw_only=True, tag="flow"):
     """A step of a flow: how well it was taken and, at the edge, what it predicts of the optimizer that it stands beside."""
 
@@ -547,6 +584,7 @@ AnyMeasurement: TypeAlias = (
     | StablenessRecord
     | LimitingFlowRecord
     | NtkRecord
+    | TailsRecord
 )
 AnyRecord: TypeAlias = Header | StepRecord | FlowRecord | PredictionRecord | AnyMeasurement | MetricsRecord | EventRecord | EndRecord
 SERIES_KINDS = (
@@ -565,6 +603,7 @@ SERIES_KINDS = (
     "stableness",
     "limiting_flow",
     "ntk",
+    "tails",
     "metrics",
 )
 """The record kinds that come many times, one row each in an export."""

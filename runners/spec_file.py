@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from runners import schema, spec_problems
 from runners.errors import SpecError
-from runners.experiments import Spec
+from runners.experiments import Spec, WithData
 from runners.overrides import Override, is_about, parse_override, with_overrides
 from runners.schema import Document
 from runners.spec import Csv, Data, ImageTable, Npz, Train
@@ -220,7 +220,7 @@ def with_absolute_paths(spec: Spec) -> Spec:
 
 
 def _with_paths(spec: Spec, change: Callable[[str], str]) -> Spec:
-    return replace(spec, data=_data_with_paths(spec.data, change)) if isinstance(spec, Train) else spec
+    return replace(spec, data=_data_with_paths(spec.data, change)) if isinstance(spec, WithData) else spec
 
 
 def _data_with_paths(data: Data, change: Callable[[str], str]) -> Data:

@@ -23,6 +23,7 @@ from runners.experiments import (
     Function,
     GradientFlow,
     KernelTable,
+    LeastSquaresSpec,
     LimitingFlow,
     LinearModel,
     Quadratic,
@@ -315,6 +316,8 @@ def of_spec(spec: Spec) -> Iterator[Problem]:
         yield from _linear_model(spec)
     if isinstance(spec, QuadraticModel):
         yield from _quadratic_model(spec)
+    if isinstance(spec, LeastSquaresSpec):
+        yield from _least_squares(spec)
     if isinstance(spec, Flow):
         yield from _flow(spec)
 
@@ -646,6 +649,19 @@ def _quadratic_model(spec: QuadraticModel) -> Iterator[Problem]:
         path = ("simulation", "num_paths")
         expected = f"fewer, as they have {entries:.2g} second derivatives, and there is room for {MOST_ENTRIES:.2g}"
         yield Problem((path, size), _wrong_value(path, spec.simulation.num_paths, expected).message)
+
+
+def _least_squares(spec: LeastSquaresSpec) -> Iterator[Problem]:
+    optimizer = spec.optimizer
+    if not isinstance(optimizer.lr, int | float):
+        yield _wrong_value(("optimizer", "lr"), "a schedule", "one number: the stationary law is that of one learning rate")
+    if not isinstance(optimizer.batch_size, int):
+        what = optimizer.batch_size if isinstance(optimizer.batch_size, str) else "a table"
+        yield _wrong_value(("optimizer", "batch_size"), what, "a number of examples: without noise there is no law of the iterates")
+    if optimizer.warm_start is not None:
+        yield Problem((("optimizer", "warm_start"),), "optimizer.warm_start: the iterates begin where least_squares.start draws them.")
+    if isinstance(spec.data, Text):
+        yield _wrong_value(("data", "name"), "text", "data of numbers, with one number or class as the target")
 
 
 def _kernel(name: str, table: KernelTable, path: KeyPath, batch_sizes: Sequence[int | str]) -> Iterator[Problem]:

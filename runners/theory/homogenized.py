@@ -84,6 +84,8 @@ class Start(NamedTuple):
     """Coordinates of x_d - x_*, with x_* the minimum of L of least norm; 0 without ridge."""
     floor: float
     """The least that L can be."""
+    variance: float = 0.0
+    """Of each coordinate of x_0 about that; the expected loss is over its draws as well."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,6 +101,8 @@ class LeastSquares:
     """Coordinates of x_0."""
     floor: float
     """The least that L can be; 0 where the examples can be fitted exactly."""
+    directions: Float[np.ndarray, "modes features"]
+    """The eigenvectors: right singular vectors of A."""
 
     def about(self, ridge: float) -> Start:
         """The start about the point to which the mean goes: x_d = (H + ridge)^-1 A^T b / n."""
@@ -159,6 +163,7 @@ def least_squares(
         solution=projected / values,
         start=np.zeros(len(values)) if start is None else right @ start,
         floor=rest**2 / (2 * len(matrix)),
+        directions=right,
     )
 
 

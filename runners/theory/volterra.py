@@ -143,7 +143,8 @@ def kernel(sgd: HomogenizedSgd, times: Float[np.ndarray, " times"], *, in_steps:
 def forcing(sgd: HomogenizedSgd, start: Start, times: Float[np.ndarray, " times"], *, in_steps: bool) -> Float[np.ndarray, " times"]:
     """F(t), the loss along the mean: that of gradient flow, or in steps of gradient descent, on the loss with its ridge."""
     decayed = _decayed(sgd.theta, times, in_steps=in_steps)
-    found: Float[np.ndarray, " times"] = start.floor + (start.offset + start.excess * decayed) ** 2 @ sgd.eigenvalues / 2
+    squares = (start.offset + start.excess * decayed) ** 2 + start.variance * decayed**2
+    found: Float[np.ndarray, " times"] = start.floor + squares @ sgd.eigenvalues / 2
     return found
 
 
@@ -175,7 +176,7 @@ def expected_loss(sgd: HomogenizedSgd, start: Start, *, in_steps: bool = False) 
     decay = theta * (2 - theta) if in_steps else 2 * theta
     growth, vectors = np.linalg.eigh(np.outer(coupling, coupling) - np.diag(decay))
     projected = vectors.T @ coupling
-    weights = projected * (vectors.T @ (h * start.excess**2 / (2 * coupling)))
+    weights = projected * (vectors.T @ (h * (start.excess**2 + start.variance) / (2 * coupling)))
     linear = h * start.offset * start.excess
     # What each exp(-theta_j t) drives: projected_k linear_j (g_k(t) - d_j(t)) / (growth_k + theta_j) in mode k.
     driven = projected[:, None] ** 2 * linear / _apart(growth[:, None] + theta, float(theta[0]))

@@ -1,0 +1,280 @@
+"""What the runners of SGD's iterates and of the diffusion that stands for them have in common: the problem, its records and panels.
+
+The base of `sde` and `sgd_ensemble`. Many iterates of one least-squares problem go beside each other, each with its own start and draws;
+what they do together is held against the expected loss and the tail index that the theory gives for the diffusion.
+"""
+
+import math
+import time
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.special
+from jaxtyping import Array, Float, Int, Key, PyTree
+from msgspec import UNSET
+
+from runners import data
+from runners.ensembles import Ensemble, seed_of
+from runners.errors import SpecError
+from runners.experiments import LeastSquaresSpec
+from runners.measure import tails
+from runners.measure.operators import full_precision
+from runners.programs import Program
+from runners.records import AnyRecord, Curve, DataDescription, Edge, EventRecord, Header, MetricsRecord, Panel, StepRecord, TailsRecord
+from runners.session import Clock
+from runners.theory import homogenized, tail_index, volterra
+from runners.theory.homogenized import HomogenizedSgd, LeastSquares
+
+HILL_SHARE = 0.01
+"""Of the paths, the largest, that Hill's estimate is from."""
+START, DRAWS = 0, 1
+"""Sets the random numbers of the starts and of the steps apart."""
+
+Update = Callable[[Float[Array, "paths modes"], PyTree[Array], Key[Array, ""]], Float[Array, "paths modes"]]
+"""(iterates, constants, the step's key) -> the iterates after it."""
+
+
+class Problem(NamedTuple):
+    """What the iterates descend."""
+
+    matrix: Float[np.ndarray, "examples features"]
+    targets: Float[np.ndarray, " examples"]
+    description: DataDescription
+    modes: LeastSquares
+    sgd: HomogenizedSgd
+
+
+class Seen(NamedTuple):
+    """What is looked at of the iterates."""
+
+    loss: Float[Array, ""]
+    sem: Float[Array, ""]
+    """Its standard error over the paths."""
+    along: Float[Array, " paths"]
+    """Coordinates along the first right singular vector of the data."""
+
+
+def problem(spec: LeastSquaresSpec) -> Problem:
+    """The problem that a spec asks for, read and decomposed.
+
+    Raises:
+        SpecError: If it is no problem of least squares in one number, or has no stationary law.
+        DataError: If the data cannot be read.
+    """
+    lr, batch_size = spec.optimizer.lr, spec.optimizer.batch_size
+    assert isinstance(lr, int | float)
+    assert isinstance(batch_size, int)
+    found = data.load(spec.data, seed=seed_of(spec.run.data_seed, spec.run.seed), precision="float64")
+    matrix = np.asarray(found.x, np.float64).reshape(len(found.x), -1)
+    targets = np.asarray(found.y, np.float64).reshape(len(found.y), -1)
+    if targets.shape[1] != 1:
+        raise SpecError(f"data: {targets.shape[1]} targets for each example; expected one number, or a class.")
+    modes = homogenized.least_squares(matrix, spec.least_squares.target_scale * targets[:, 0])
+    if modes.floor == 0 and spec.least_squares.ridge == 0:
+        raise SpecError(
+            "The examples can be fitted exactly, where the noise vanishes: without ridge there is no stationary law. Expected "
+            "least_squares.ridge > 0, or more examples than features and targets with noise."
+        )
+    sgd = HomogenizedSgd(modes.eigenvalues, float(lr), batch_size=batch_size, ridge=spec.least_squares.ridge)
+    return Problem(matrix, spec.least_squares.target_scale * targets[:, 0], found.description, modes, sgd)
+
+
+class PathsRunner(Ensemble):
+    """Iterates beside each other: see `session.Runner` for what the session asks of it."""
+
+    def __init__(self, spec: LeastSquaresSpec, found: Problem, *, update: Update, constants: PyTree[Array], in_steps: bool) -> None:
+        """Draw the starts, compile the steps.
+
+        Args:
+            spec: What was asked for.
+            found: The problem.
+            update: One step.
+            constants: What it takes beside the iterates.
+            in_steps: Whether the expected loss is that of steps, and not of continuous time.
+        """
+        run, simulation = spec.run, spec.simulation
+        self._problem, self._num_paths = found, simulation.num_paths
+        chunks = math.ceil(simulation.num_paths / simulation.chunk)
+        shape = (chunks, math.ceil(simulation.num_paths / chunks), len(found.modes.eigenvalues))
+        start_key, key = (
+            jax.random.key(seed_of(own, run.seed) * 2 + part) for own, part in ((run.init_seed, START), (run.order_seed, DRAWS))
+        )
+        deviation = spec.least_squares.start
+        begin = Program(lambda key: self._first(key, shape, deviation=deviation, dtype=run.precision), start_key)
+        super().__init__(
+            spec,
+            run=run,
+            simulation=simulation,
+            updates=_stepper(update),
+            ensemble=begin(start_key),
+            constants=(jax.tree.map(lambda array: jnp.asarray(array, run.precision), constants), key),
+        )
+        self._see = Program(self._seen, self._ensemble)
+        for program in (self._chunk, self._see):
+            program.wait()
+        begins = found.modes.about(found.sgd.ridge)._replace(variance=deviation**2)
+        self._expected = volterra.expected_loss(found.sgd, begins, in_steps=in_steps)
+        self._bounds, self._exact = tail_index.bounds(found.sgd), self._index()
+
+    @abstractmethod
+    def _index(self) -> float | None:
+        """The exact tail index of what is simulated, where it is known."""
+
+    @abstractmethod
+    def _coordinates(self, paths: Float[Array, "paths modes"]) -> Float[Array, "paths modes"]:
+        """Of the iterates, in the eigenbasis of the Hessian, about the solution."""
+
+    @abstractmethod
+    def _from_coordinates(self, coordinates: Float[Array, "paths modes"]) -> Float[Array, "paths modes"]:
+        """What stands for iterates with these coordinates."""
+
+    def header(self, run: str) -> Header:
+        """The log's first line."""
+        return self._header(
+            run,
+            panels=_panels(has_exact=self._exact is not None, has_lower=self._bounds.lower_holds),
+            num_params=self._problem.matrix.shape[1],
+            num_examples=len(self._problem.matrix),
+            batch_size=self._problem.sgd.batch_size,
+            loss_convention="1/2 squared residual, mean over examples",
+            data=self._problem.description,
+        )
+
+    def _records(self, clock: Clock) -> Iterator[AnyRecord]:
+        found: Seen = self._see(self._ensemble)
+        loss = float(found.loss)
+        yield StepRecord(step=self.step, time=clock(), loss=loss, lr=self._problem.sgd.lr)
+        yield MetricsRecord(step=self.step, time=clock(), values=self._expectations() | {"loss_sem": float(found.sem)})
+        if self.step == 0:
+            yield EventRecord(step=0, time=clock(), event="theory", message=self._sentence())
+        along = np.asarray(found.along, np.float64)
+        if math.isfinite(loss) and np.ptp(along) > 0:
+            yield self._tails(along, clock)
+        self._judge(loss, f"K is {self._problem.sgd.noise_kernel:.3g}, from 1 on the loss grows without end")
+
+    def _expectations(self) -> dict[str, float | None]:
+        values: dict[str, float | None] = {"expected_loss": float(self._expected.at(np.array([float(self.step)])).values[0])}
+        return values | ({"expected_limit": self._expected.limit} if self._expected.noise_kernel < 1 else {})
+
+    def _sentence(self) -> str:
+        """Where the learning rate stands."""
+        sgd, bounds = self._problem.sgd, self._bounds
+        lower = f"{bounds.lower:.3g} to " if bounds.lower_holds else "at most "
+        exact = f", exactly {self._exact:.3g}" if self._exact is not None else ""
+        return (
+            f"At lr {sgd.lr:g} K is {sgd.noise_kernel:.3g} and lr times the largest eigenvalue {sgd.theta[0]:.3g}; "
+            f"the diffusion's tail index is {lower}{bounds.upper:.3g}{exact}."
+        )
+
+    def _tails(self, along: Float[np.ndarray, " paths"], clock: Clock) -> TailsRecord:
+        began = time.perf_counter()
+        centred, bounds = along - along.mean(), self._bounds
+        fit, hill = tails.student_t(centred), tails.hill(centred, HILL_SHARE)
+        beyond, ranks = tails.survival(centred), tails.quantiles(centred, fit)
+        levels = np.array(beyond.levels) / fit.scale
+        return TailsRecord(
+            step=self.step,
+            time=clock(),
+            lower=bounds.lower if bounds.lower_holds else UNSET,
+            upper=bounds.upper,
+            exact=UNSET if self._exact is None else self._exact,
+            noise_kernel=self._problem.sgd.noise_kernel,
+            index=fit.index if fit.is_bounded else None,
+            error=fit.error,
+            scale=fit.scale,
+            distance=fit.distance,
+            hill=hill.index,
+            hill_error=hill.error or 0.0,
+            levels=tuple(map(float, np.log10(levels))),
+            survival=tuple(map(float, np.log10(beyond.shares))),
+            survival_fit=tuple(map(float, np.log10(2 * scipy.special.stdtr(fit.index, -levels)))),
+            quantiles=tuple(value / fit.scale for value in ranks.sample),
+            quantiles_fit=tuple(value / fit.scale for value in ranks.fit),
+            num_paths=len(along),
+            seconds=time.perf_counter() - began,
+        )
+
+    def _first(
+        self, key: Key[Array, ""], shape: tuple[int, int, int], *, deviation: float, dtype: str
+    ) -> Float[Array, "chunks paths modes"]:
+        """Iterates with independent normal entries; those along directions that no example has play no part."""
+
+        def chunk(index: Int[Array, ""]) -> Array:
+            draws = deviation * jax.random.normal(jax.random.fold_in(key, index), shape[1:], dtype)
+            return self._from_coordinates(draws - jnp.asarray(self._problem.modes.solution, dtype))
+
+        return jnp.asarray(jax.lax.map(chunk, jnp.arange(shape[0])))
+
+    @full_precision
+    def _seen(self, paths: Float[Array, "chunks paths modes"]) -> Seen:
+        modes = self._problem.modes
+        flat = self._coordinates(paths.reshape(-1, paths.shape[-1])[: self._num_paths])
+        losses = modes.floor + jnp.square(flat) @ jnp.asarray(modes.eigenvalues, flat.dtype) / 2
+        sem = jnp.std(losses, ddof=1) / math.sqrt(self._num_paths)
+        return Seen(jnp.mean(losses), sem, flat[:, 0])
+
+
+def _stepper(update: Update) -> Callable[..., Any]:
+    """Steps of all paths, chunk by chunk."""
+
+    @full_precision
+    def run(
+        paths: Float[Array, "chunks paths modes"],
+        constants: PyTree[Array],
+        key: Key[Array, ""],
+        first: Int[Array, ""],
+        count: Int[Array, ""],
+    ) -> Float[Array, "chunks paths modes"]:
+        def chunk(own: tuple[Array, Array]) -> Array:
+            index, iterates = own
+            keyed = jax.random.fold_in(key, index)
+            result: Array = jax.lax.fori_loop(
+                0, count, lambda turn, before: update(before, constants, jax.random.fold_in(keyed, first + turn)), iterates
+            )
+            return result
+
+        return jnp.asarray(jax.lax.map(chunk, (jnp.arange(len(paths)), paths)))
+
+    return run
+
+
+def _panels(*, has_exact: bool, has_lower: bool) -> tuple[Panel, ...]:
+    def tail(field: str, label: str) -> Curve:
+        return Curve(record="tails", field=field, label=label)
+
+    def metric(field: str, label: str) -> Curve:
+        return Curve(record="metrics", field=f"values.{field}", label=label)
+
+    bounds = [tail("lower", "lower bound")] * has_lower + [tail("upper", "upper bound")] + [tail("exact", "exact")] * has_exact
+    loss = Panel(
+        title="loss",
+        scale="log",
+        series=(Curve(record="step", field="loss", label="mean of the paths"),),
+        references=(metric("expected_loss", "Volterra"), metric("expected_limit", "its limit")),
+        error=metric("loss_sem", "standard error"),
+    )
+    index = Panel(
+        title="tail index",
+        scale="log",
+        series=(tail("index", "Student t"), tail("hill", "Hill, 1 %")),
+        references=tuple(bounds),
+        error=tail("error", "standard error"),
+        notes=(tail("noise_kernel", "K"),),
+        edge=Edge(name="second moment", ratio=tail("noise_kernel", "K"), moved_by="a larger batch, a smaller lr or more ridge"),
+    )
+    survival = Panel(
+        title="tail",
+        unit="log10 of the share beyond",
+        series=(tail("survival", "paths"), tail("survival_fit", "Student t")),
+        x=tail("levels", "log10 of |x| over the scale"),
+    )
+    quantiles = Panel(
+        title="quantiles",
+        series=(tail("quantiles", "paths"), tail("quantiles_fit", "Student t")),
+        x=tail("quantiles_fit", "of the fitted Student t"),
+    )
+    return loss, index, survival, quantiles
