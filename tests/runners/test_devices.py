@@ -197,7 +197,7 @@ def close(several, one):
 
 
 def is_left_over(key):
-    return key.endswith(("error", "errors", "residual"))
+    return key.endswith(("error", "errors", "residual", "num_hvps"))
 
 
 def test_what_goes_through_examples_gives_the_same_on_several_devices(computed):
