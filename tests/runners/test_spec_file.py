@@ -113,7 +113,8 @@ def test_the_home_folder_is_expanded_and_nothing_else(read, monkeypatch):
         ("[optimizer]\nlr = {peak = 1}", 'optimizer.lr.kind is missing: expected "warmup", "cosine", "piecewise" or "edge".'),
         (
             'runner = "trian"',
-            'runner = "trian": expected "train", "linear-model", "quadratic-model", "flow", "function", "sde" or "sgd-ensemble". Did you mean \'train\'?',
+            'runner = "trian": expected "train", "linear-model", "quadratic-model", "flow", "function", "sde" or "sgd-ensemble". '
+            "Did you mean 'train'?",
         ),
         # wrong types
         ('[run]\nsteps = "many"', 'run.steps = "many": expected an integer >= 1.'),
