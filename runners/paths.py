@@ -172,7 +172,7 @@ class PathsRunner(Ensemble):
 
     def _tails(self, along: Float[np.ndarray, " paths"], clock: Clock) -> TailsRecord:
         began = time.perf_counter()
-        centred, bounds = along - along.mean(), self._bounds
+        centred, bounds = along - np.median(along), self._bounds
         fit, hill = tails.student_t(centred), tails.hill(centred, HILL_SHARE)
         beyond, ranks = tails.survival(centred), tails.quantiles(centred, fit)
         levels = np.array(beyond.levels) / fit.scale

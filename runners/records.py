@@ -456,7 +456,7 @@ class NtkRecord(Record, frozen=True, kw_only=True, tag="ntk"):
 
 
 class TailsRecord(Record, frozen=True, kw_only=True, tag="tails"):
-    """How heavy the tails of the iterates of many paths are, along the first right singular vector, centred by their mean."""
+    """How heavy the tails of the iterates of many paths are, along the first right singular vector, centred by their median."""
 
     index: Number
     """Of Student's t, fitted by maximum likelihood; null when the fit is nearest to a Gaussian."""

@@ -2,12 +2,13 @@
 
 import difflib
 
-from eos_tui.claims import gd_edge, mnist_flow, normalized, stochastic_edge, super_consistency
+from eos_tui.claims import gd_edge, heavy_tails, mnist_flow, normalized, stochastic_edge, super_consistency
 from eos_tui.claims.statements import Claim
 from runners.errors import EosError, ExitCode
 
 CLAIMS = {
-    claim.name: claim for claim in (gd_edge.CLAIM, normalized.CLAIM, mnist_flow.CLAIM, stochastic_edge.CLAIM, super_consistency.CLAIM)
+    claim.name: claim
+    for claim in (gd_edge.CLAIM, normalized.CLAIM, mnist_flow.CLAIM, stochastic_edge.CLAIM, super_consistency.CLAIM, heavy_tails.CLAIM)
 }
 
 

@@ -134,7 +134,7 @@ def test_without_a_claim_of_that_name_those_that_there_are_are_named(inside: Cal
     done = inside(*arguments)
 
     assert done.exit_code == 2
-    assert "gd-edge, normalized, mnist-flow, stochastic-edge, super-consistency, tiny" in done.stderr
+    assert "gd-edge, normalized, mnist-flow, stochastic-edge, super-consistency, heavy-tails, tiny" in done.stderr
 
 
 def test_without_the_data_nothing_starts_and_it_is_said_which_files_are_needed(inside: Callable[..., Result], tmp_path: Path) -> None:
