@@ -19,8 +19,8 @@ The first line says how the run stands; the second which edge is near. A ratio o
 size is small enough for the curvature, at it the two are in balance, past it the loss may oscillate or blow up.
 In a panel the line is what was measured, the dashes are what it is held against; both come from the run's log.
 A gap means that a number was not finite. Letters on a panel's lower edge are events: c a checkpoint, ! a warning or a
-divergence, x an edge crossed, l a jump of the learning rate, o an eigenvalue that overtook the largest, p a pause, r a
-resume, b another batch size, w the end of a warm start, e any other. Colours repeat what the words say."""
+divergence, x an edge crossed, l a jump of the learning rate, p a pause, r a resume, b another batch
+size, w the end of a warm start, e any other. Colours repeat what the words say."""
 
 
 class HelpScreen(FrugalModal[None]):

@@ -9,8 +9,10 @@ from eos_tui.widgets.words import AT_EDGE, binding_edge, edges, panel_words
 from runners.records import EventRecord
 
 TOO_SMALL = "Charts need 60x15 cells."
-QUIET_EVENTS = frozenset({"checkpoint"})
-"""Events that come all the time: of several in a row the line shows the newest."""
+QUIET_EVENTS = frozenset({"checkpoint", "overtaken"})
+"""Events that come all the time: between two others the line shows the newest of each kind."""
+WORDLESS_EVENTS = frozenset({"checkpoint"})
+"""Events whose names say it all."""
 EVENT_STYLES = {"warning": "bold yellow", "diverged": "bold red"}
 MAX_EVENTS_SHOWN = 12
 """More than any terminal is wide enough for."""
@@ -22,7 +24,8 @@ def edge_rows(snapshot: RunSnapshot, width: int, height: int) -> Sequence[Row]: 
     found = edges(snapshot)
     head, brief = ([(words, "bold"), SEPARATOR] if words else [] for words in (binding_edge(snapshot), binding_edge(snapshot, short=True)))
     long, short = _edge_row([(edge.long, edge.ratio) for edge in found]), _edge_row([(edge.short, edge.ratio) for edge in found])
-    rows = [[*head, *long], [*head, *short], [*brief, *short]]
+    bare = _edge_row([(edge.bare, edge.ratio) for edge in found])
+    rows = [[*head, *long], [*head, *short], [*brief, *short], [*brief, *bare]]
     return [next((row for row in rows if row_length(row) <= width), rows[-1])]
 
 
@@ -43,16 +46,21 @@ def event_rows(snapshot: RunSnapshot, width: int, height: int) -> Sequence[Row]:
 
 def _notable(events: Sequence[EventRecord]) -> list[EventRecord]:
     kept: list[EventRecord] = []
+    told: set[str] = set()
     for event in reversed(events):
-        if not (kept and event.event in QUIET_EVENTS and kept[-1].event == event.event):
-            kept.append(event)
+        if event.event not in QUIET_EVENTS:
+            told.clear()
+        elif event.event in told:
+            continue
+        told.add(event.event)
+        kept.append(event)
         if len(kept) == MAX_EVENTS_SHOWN:
             break
     return kept
 
 
 def _event(event: EventRecord) -> Part:
-    words = event.event if event.event in QUIET_EVENTS or not event.message else event.message
+    words = event.event if event.event in WORDLESS_EVENTS or not event.message else event.message
     return f"{event.step:,} {one_line(words)}", EVENT_STYLES.get(event.event, "")
 
 

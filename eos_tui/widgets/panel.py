@@ -26,7 +26,6 @@ MARKS = {
     "diverged": "!",
     "not_finite": "!",
     "warning": "!",
-    "overtaken": "o",
     "paused": "p",
     "resumed": "r",
     "batch_size": "b",
@@ -34,7 +33,9 @@ MARKS = {
     "lr_changed": "l",
     "edge_crossed": "x",
 }
-"""Letters of events along the lower edge; those of other events are an e, and of the end of a pause there is none."""
+"""Letters of events along the lower edge; those of other events are an e."""
+UNMARKED = frozenset({"unpaused", "overtaken"})
+"""Events without a letter: the end of a pause, and what is no news of the run but of how well it was measured, and comes by the dozen."""
 LEFT = ("remark", "scale", "cost")
 """What stands beside the name."""
 WHOLE = View()
@@ -161,7 +162,7 @@ def _spark(ratio: Trace, *, ascii_only: bool) -> str:
 
 def _marks(events: Sequence[EventRecord]) -> list[Mark]:
     """The events' letters; checkpoints first, as of several in a cell the last is drawn."""
-    seen = [event for event in events if event.event != "unpaused"]
+    seen = [event for event in events if event.event not in UNMARKED]
     return [Mark(event.step, MARKS.get(event.event, "e"), "mark") for event in sorted(seen, key=lambda event: event.event != "checkpoint")]
 
 

@@ -40,8 +40,16 @@ class Standing:
     @property
     def short(self) -> str:
         """The same where there is less room."""
-        place = "" if self.ratio < AT_EDGE[0] else f", {self.place.replace(' its', '')}"
-        return f"{self.title} {self.words}{place}{self.notes}"
+        return f"{self.title} {self.words}{self._place}{self.notes}"
+
+    @property
+    def bare(self) -> str:
+        """The ratio alone, where there is hardly any."""
+        return f"{self.title} {format_number(self.ratio)}{self._place}"
+
+    @property
+    def _place(self) -> str:
+        return "" if self.ratio < AT_EDGE[0] else f", {self.place.replace(' its', '')}"
 
 
 def duration(seconds: float) -> str:
@@ -100,6 +108,8 @@ def binding_edge(snapshot: RunSnapshot, *, short: bool = False) -> str:
         return ""
     ratio, edge = max(known, key=lambda one: one[0])
     words = f"{edge.name} at {format_number(ratio)}" + ("" if short else f" (moved by {edge.moved_by})")
+    if short and ratio < AT_EDGE[0]:
+        return f"nearest edge: {words}"
     if ratio >= AT_EDGE[0]:
         return f"binding edge: {words}"
     return f"binding edge: none, nearest {words}" if len(known) > 1 else "binding edge: none"

@@ -21,7 +21,7 @@ from eos_tui.widgets.cells import changes, runs
 from eos_tui.widgets.chart import Chart
 from eos_tui.widgets.frugal import FrugalScreen, NarrowUpdate
 from eos_tui.widgets.panel import PanelView, Source, title_parts, title_row
-from runners.records import Curve, Panel
+from runners.records import Curve, EventRecord, Panel
 from tests.eos_tui.fakes import DENSITY, FakeRun
 
 VALUE = Curve(record="sharpness", field="value", label="sharpness")
@@ -205,6 +205,19 @@ async def test_a_panel_frames_its_chart_and_says_where_the_number_stands():
         "│   0           20           40            60           80  steps   100│",
         "╰──────────────────────────────────────────────────────────────────────╯",
     ]
+
+
+async def test_events_are_letters_on_the_lower_edge_but_for_those_that_tell_of_the_measurement_alone():
+    events = {20: "checkpoint", 40: "overtaken", 60: "warning", 80: "unpaused"}
+    told = tuple(EventRecord(step=step, time=0.0, event=event, message="") for step, event in events.items())
+    view = PanelView(PANEL)
+    async with Showing(view).run_test(size=(72, 7)) as pilot:
+        view.show(replace(snapshot(100), events=told))
+        await pilot.pause()
+
+        *_, edge = screen_text(pilot.app)
+
+    assert edge.replace("─", "") == "╰c!╯"
 
 
 async def test_a_panel_can_do_without_unicode():

@@ -172,11 +172,10 @@ def test_where_there_is_little_room_how_far_the_edge_is_goes_before_what_moves_i
     run.sharpness(100, 0.2 * 6.667)
     run.ntk(100, 120.0)
 
-    (row,) = edge_rows(snapshot_of(run), 80, 1)
+    roomy, narrow = (text(edge_rows(snapshot_of(run), width, 1)[0]) for width in (110, 78))
 
-    assert text(row)[:79].startswith("binding edge: none, nearest stochastic at 0.347 · ")
-    assert "of 2/lr" in text(row)
-    assert "moved by" not in text(row)
+    assert roomy == "nearest edge: stochastic at 0.347 · NTK trace 0.316 of its threshold, K 0.347 · sharpness 0.200 of 2/lr"
+    assert narrow == "nearest edge: stochastic at 0.347 · NTK trace 0.316 · sharpness 0.200"
 
 
 def test_a_single_edge_that_is_far_binds_nothing_and_an_unknown_one_is_not_spoken_of(run):
@@ -227,6 +226,17 @@ def test_the_event_line_shows_the_newest_first_and_only_the_last_of_several_chec
     (row,) = event_rows(snapshot_of(run), 80, 1)
 
     assert text(row) == "2,100 Paused on request. · 2,000 checkpoint · 10 The loss is not finite."
+
+
+def test_of_the_eigenvalues_that_overtook_between_other_events_the_newest_is_told(run):
+    run.header()
+    for step in range(100, 500, 100):
+        run.event(step, "overtaken", "Another eigenvalue overtook.")
+        run.event(step, "checkpoint")
+
+    (row,) = event_rows(snapshot_of(run), 80, 1)
+
+    assert text(row) == "400 checkpoint · 400 Another eigenvalue overtook."
 
 
 def test_control_sequences_in_an_event_never_reach_the_terminal(run):

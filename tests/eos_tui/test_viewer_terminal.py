@@ -49,12 +49,14 @@ class Terminal:
         self.screen = pyte.Screen(100, 30)
         self._stream = pyte.ByteStream(self.screen)
         self.written = b""
+        # Which go before the terminal's own size, and which Python's readline leaves to the processes that it starts.
+        inherited = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
         self.process = subprocess.Popen(
             [sys.executable, "-c", TAKE_TERMINAL if is_controlling else EXEC, *(command or viewer)],
             stdin=slave,
             stdout=slave,
             stderr=slave,
-            env={**os.environ, "TERM": "xterm-256color", **(environ or {})},
+            env={**inherited, "TERM": "xterm-256color", **(environ or {})},
             start_new_session=True,
         )
         os.close(slave)
