@@ -300,10 +300,9 @@ def _charts(runs: Runs) -> Sequence[Chart]:
             curves = {"": "survival"} | ({", Student t": "survival_fit"} if fit else {})
             record = runs[name].snapshot.last.get("tails")
             if isinstance(record, TailsRecord):
-                lines += [
-                    Line(name + words, [(x, y) for x, y in zip(record.levels, getattr(record, field), strict=True) if None not in (x, y)])
-                    for words, field in curves.items()
-                ]
+                for words, field in curves.items():
+                    points = zip(record.levels, getattr(record, field), strict=True)
+                    lines.append(Line(name + words, [(x, y) for x, y in points if x is not None and y is not None]))
         return tuple(lines)
 
     parts = [tails(tuple(EQUAL), fit=False), *(tails((_diffusion(place), _sgd(place)), fit=True) for place in PLACES)]
