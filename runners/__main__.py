@@ -24,6 +24,8 @@ def main(arguments: list[str]) -> ExitCode:
     """Run the folders named on the command line to their ends; the process's exit code."""
     if not arguments:
         return _complain("usage: python -m runners RUN_FOLDER [RUN_FOLDER ...]", ExitCode.USAGE)
+    # XLA prints two long lines for each program from its cache, of "machine features" that are its own options. What fails raises.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     folders = [RunFolder(Path(argument)) for argument in arguments]
     signals = Signals()
     signals.install()

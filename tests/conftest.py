@@ -13,6 +13,8 @@ from tests.programs import ALL, PROGRAMS
 LEFT_OUT = "left out for want of "
 
 # Programs that the tests compile are kept, apart from the user's, for the processes that they start and for the next time.
+# XLA prints two long lines for each of them, of "machine features" that are its own options.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(tempfile.gettempdir()) / "eos-test-compilations"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "0")
