@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from msgspec import UNSET
 
 from runners import data, models, objectives
 from runners.curvature import Curvature
