@@ -219,8 +219,8 @@ def ntk(*, has_noise_kernel: bool, preconditioned: bool = False, per_output: boo
 def _tail_index() -> Panel:
     """The upper bound first, as the lower one ends where K is 1."""
     return Panel(
-        title="bounds of the tail index",
-        remark="if this were least squares",
+        title="tail bounds if least squares",
+        remark="of homogenised SGD's index",
         scale="log",
         series=(
             Curve(record="ntk", field="tail_index_upper", label="upper"),

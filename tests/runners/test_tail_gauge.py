@@ -70,7 +70,7 @@ def test_a_panel_shows_both_bounds_against_2_and_says_what_they_are_of():
     without, with_gauge = panels(), panels(tail_gauge=True)
 
     (panel,) = [panel for panel in with_gauge if panel not in without]
-    assert panel.remark == "if this were least squares"
+    assert "if least squares" in panel.title
     assert [curve.label for curve in panel.series] == ["upper", "lower"]
     fields = {curve.field for curve in (*panel.series, *panel.references, panel.error)}
     assert fields == {field for field in NtkRecord.__struct_fields__ if field.startswith("tail_index")}
