@@ -18,6 +18,8 @@ from runners.spec import Adam, AdamW, CustomOptimizer, EmaMomentum, HeavyBall, N
 
 TAIL_EDGE = 2.0
 """The tail index below which the variance is infinite."""
+LEAST_RANK = 0.99
+"""A trace over the largest eigenvalue that is 1 but for errors."""
 
 
 @dataclass(frozen=True)
@@ -163,14 +165,15 @@ def tail_bounds(kernel: float, effective_rank: float) -> tuple[float | None, flo
         effective_rank: r >= 1, the trace of G, per output as K, over its largest eigenvalue.
 
     Returns:
-        Lower, None where it is no bound, and upper; None without noise, or where a number is not one.
+        Lower, None where it is no bound, and upper; None without noise, where a number is not one, or where r is below 1, as it may be with
+        several outputs that share no kernel.
 
     Source: Jiao and Keller-Ressel (2024), arXiv 2402.01382, in these terms here, without ridge; see `theory/tail_index.py`.
     """
-    if not (kernel > 0 and effective_rank > 0):
+    if not (kernel > 0 and effective_rank > LEAST_RANK):
         return None
     upper = 1 + effective_rank / kernel
-    return (upper - (effective_rank - 1), upper) if kernel < 1 else (None, min(upper, TAIL_EDGE))
+    return (upper - max(effective_rank - 1, 0.0), upper) if kernel < 1 else (None, min(upper, TAIL_EDGE))
 
 
 def threshold(noise: Noise, *, num_outputs: int = 1) -> float | None:

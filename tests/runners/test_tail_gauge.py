@@ -59,6 +59,8 @@ def test_from_k_1_on_the_index_is_at_most_2():
 def test_without_noise_or_curvature_there_are_no_bounds():
     assert noise_kernel.tail_bounds(0.0, 3.0) is None
     assert noise_kernel.tail_bounds(0.5, float("nan")) is None
+    assert noise_kernel.tail_bounds(0.5, 0.9) is None
+    assert noise_kernel.tail_bounds(0.5, 0.9999) == (pytest.approx(3, rel=1e-3), pytest.approx(3, rel=1e-3))
     assert noise_kernel.tail_bounds(float("nan"), 3.0) is None
 
 
