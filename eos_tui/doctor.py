@@ -26,6 +26,8 @@ EXTRAS = {
     "matplotlib": ("plot", "eos plot"),
     "pyarrow": ("parquet", "eos export --format parquet"),
     "textual-serve": ("serve", "eos serve"),
+    "powerlaw": ("tails", "eos theory tail-fit"),
+    "tailestim": ("tails", "eos theory tail-fit"),
 }
 """Optional packages: the extra that brings one, and what needs it."""
 BAD_JAX = "0.10.2"

@@ -246,7 +246,10 @@ class Curvature:
             )
         record = self._with_crossover(record, found, lr)
         noise = noise_kernel.noise(self.optimizer, lr=lr, num_examples=self._num_train, weight_decay=self._spec.objective.weight_decay)
-        return self._with_noise_kernel(record, found, noise) if noise and noise.p else record
+        if not (noise and noise.p):
+            return record
+        record = self._with_noise_kernel(record, found, noise)
+        return self._with_tail_bounds(record, found, noise) if self._measure.tail_gauge else record
 
     def _meter(self, name: str, operator: Operator, params: PyTree[Array], *further: Any, top_k: int) -> EigenMeter:
         meter = EigenMeter(operator, params, *further, x=self._x, y=self._y, top_k=top_k, accuracy=self._accuracy)
@@ -397,6 +400,20 @@ class Curvature:
             noise_kernel_error=UNSET if error is None else error / outputs,
             noise_kernel_bound=UNSET if bound is None else bound,
         )
+
+    def _with_tail_bounds(self, record: NtkRecord, found: Ntk, noise: Noise) -> NtkRecord:
+        """Of the least squares that have this G; with several outputs of those that share a kernel, so that G is in blocks."""
+        outputs, largest = self._num_outputs if self.is_per_output else 1, found.eigenvalues[0]
+        rank = found.trace / outputs / largest if largest > 0 else math.nan
+        between = noise_kernel.tail_bounds(noise_kernel.trace_part(noise, found.trace) / outputs, rank)
+        if between is None:
+            return record
+        (lower, upper), share = between, found.errors[0] / largest
+        record = replace(record, tail_index_upper=upper, tail_index_threshold=noise_kernel.TAIL_EDGE)
+        if lower is None:
+            return record
+        error = max((upper - 1) * share, (lower - 2) * share + (found.sem or 0.0) / outputs / largest)
+        return replace(record, tail_index_lower=lower, tail_index_error=error)
 
 
 def _beside(record: SharpnessRecord, name: str, found: Eigenvalues) -> SharpnessRecord:

@@ -56,6 +56,8 @@ def train_panels(
     if spec.measure.ntk_every:
         has_noise_kernel = minibatch and noise_kernel.is_known(spec.optimizer, weight_decay=spec.objective.weight_decay)
         panels.append(ntk(has_noise_kernel=has_noise_kernel, preconditioned=preconditioned and has_noise_kernel, per_output=per_output))
+        if spec.measure.tail_gauge:
+            panels.append(_tail_index())
     if spec.measure.gauss_newton_every:
         panels.append(_gauss_newton())
     if spec.measure.layers_every:
@@ -211,6 +213,21 @@ def ntk(*, has_noise_kernel: bool, preconditioned: bool = False, per_output: boo
             Curve(record="ntk", field="crossover_batch", label="crossover batch"),
         ),
         edge=_edge("stochastic", "ntk", "noise_kernel", moved_by="lr or batch size"),
+    )
+
+
+def _tail_index() -> Panel:
+    """The upper bound first, as the lower one ends where K is 1."""
+    return Panel(
+        title="tail bounds if least squares",
+        remark="of homogenised SGD's index",
+        scale="log",
+        series=(
+            Curve(record="ntk", field="tail_index_upper", label="upper"),
+            Curve(record="ntk", field="tail_index_lower", label="lower"),
+        ),
+        references=(Curve(record="ntk", field="tail_index_threshold", label="finite variance"),),
+        error=Curve(record="ntk", field="tail_index_error", label="error"),
     )
 
 

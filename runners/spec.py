@@ -657,6 +657,9 @@ class Measure(Table, frozen=True):
     """Random probes of Hutchinson's estimator, of each group of examples."""
     ntk_eigenvalues: CountOrNever | Literal["auto"] = "auto"
     """Top Gauss-Newton eigenvalues, which enter K beside the trace. "auto": 5 where there is a K, else none."""
+    tail_gauge: bool = False
+    """What K and the largest Gauss-Newton eigenvalue would say of the parameters' tail index in the long run, if this were least
+    squares; for plain SGD in batches with squared error."""
 
     @property
     def follows(self) -> bool:

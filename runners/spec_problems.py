@@ -308,6 +308,7 @@ def of_spec(spec: Spec) -> Iterator[Problem]:
         yield from _warm_start(spec)
         yield from _stableness(spec)
         yield from _limiting_flow(spec)
+        yield from _tail_gauge(spec)
         if spec.measure.follows and (reason := _why_not_followed(spec)):
             key, message = reason
             yield Problem((("measure", "solve_every"), key), f"measure.solve_every = {spec.measure.solve_every}: {message}. Set it to 1.")
@@ -614,6 +615,25 @@ def _limiting_flow(spec: Descent) -> Iterator[Problem]:
         )
     if spec.run.precision != "float64":
         yield Problem((every, ("run", "precision")), f'{asked}: expected run.precision = "float64", as distances are small. Set it to 0.')
+
+
+def _tail_gauge(spec: Descent) -> Iterator[Problem]:
+    measure, optimizer, gauge = spec.measure, spec.optimizer, ("measure", "tail_gauge")
+    if not measure.tail_gauge:
+        return
+    message = "measure.tail_gauge = true: it is for plain SGD in batches on least squares"
+    if not isinstance(optimizer, Sgd):
+        yield Problem((gauge, ("optimizer", "name")), f"{message}, not {_called(optimizer)}. Set it to false.")
+    elif optimizer.drawn == "full":
+        yield Problem((gauge, ("optimizer", "batch_size")), f"{message}, and the full batch has no noise. Set it to false.")
+    if isinstance(spec.objective, CrossEntropy):
+        yield Problem((gauge, ("objective", "name")), f"{message}, not cross_entropy. Set it to false.")
+    if spec.objective.weight_decay:
+        yield Problem((gauge, ("objective", "weight_decay")), f"{message}, without weight decay. Set it to false.")
+    for key, remedy in (("ntk_every", "50"), ("ntk_eigenvalues", '"auto"')):
+        if getattr(measure, key) == 0:
+            told = f"measure.{key} = 0: measure.tail_gauge takes K and the largest eigenvalue that it comes with. Set it to {remedy}."
+            yield Problem((("measure", key), gauge), told)
 
 
 def _called(optimizer: Optimizer) -> str:

@@ -7,8 +7,9 @@ stderr as one message, with the exit code of its kind.
 import json
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -23,6 +24,7 @@ from runners.theory import homogenized, tail_index, volterra
 from runners.theory.homogenized import HomogenizedSgd
 
 WANTED = "Expected numbers, one a line or with commas between, a JSON list, or an .npy array"
+Asked = TypeVar("Asked")
 SMALL_STEP = 0.1
 """lr times the largest eigenvalue up to which SGD's steps are near to their limit in continuous time."""
 
@@ -92,9 +94,20 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
 def main(arguments: list[str]) -> int:
     """Answer the request; the process's exit code."""
+    return answered(arguments, Request, report)
+
+
+def answered(arguments: list[str], kind: type[Asked], answer_of: Callable[[Asked], Any]) -> int:
+    """Write the answer to a request to stdout, or what is wrong with it to stderr; the process's exit code.
+
+    Args:
+        arguments: The command line's, the request as JSON.
+        kind: What it is.
+        answer_of: Gives the answer.
+    """
     try:
         # Not by msgspec: a number that is not finite gets a message of its own.
-        answer = report(msgspec.convert(json.loads(arguments[0]), Request))
+        answer = answer_of(msgspec.convert(json.loads(arguments[0]), kind))
     except EosError as error:
         sys.stderr.write(f"{error}\n")
         return int(error.exit_code)
@@ -182,7 +195,7 @@ def _of_data(request: Request) -> tuple[Source, Float[np.ndarray, " modes"]]:
 
 def _of_file(request: Request) -> tuple[Source, Float[np.ndarray, " modes"]]:
     path, n = Path(request.spectrum or ""), request.num_examples
-    values = _numbers(path)
+    values = numbers(path)
     rounding = len(values) * np.finfo(np.float64).eps * float(np.max(np.abs(values)))
     if np.min(values) < -rounding:
         what = "singular value" if request.singular_values else "eigenvalue of A^T A / n"
@@ -195,7 +208,12 @@ def _of_file(request: Request) -> tuple[Source, Float[np.ndarray, " modes"]]:
     return Source(source=str(path), num_examples=n), values
 
 
-def _numbers(path: Path) -> Float[np.ndarray, " all"]:
+def numbers(path: Path) -> Float[np.ndarray, " all"]:
+    """All numbers in a file of text, JSON or NumPy.
+
+    Raises:
+        DataError: If it cannot be read, has none, or has anything but finite ones.
+    """
     try:
         with reading(path):
             if path.suffix == ".npy":

@@ -1,9 +1,9 @@
-"""The commands that say what papers predict, without a run: theory."""
+"""The commands that say what papers predict, and what numbers say of it, without a run: theory."""
 
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,17 +12,14 @@ import typer
 from eos_tui.cli.group import Json, print_json, print_table, say, wrapped
 
 theory = typer.Typer(
-    help="Say what papers predict of a data set or a spectrum, without a run.", rich_markup_mode=None, pretty_exceptions_enable=False
+    help="Say what papers predict of a data set or a spectrum, and how heavy the tails of numbers are.",
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
 )
 NOTHING = "-"
 """Stands in a table for what is not known."""
-NUMERICS = (sys.executable, "-P", "-m", "runners.tails")
+NUMERICS = (sys.executable, "-P", "-m")
 """A process of its own, as the numerics are no part of the viewer."""
-
-
-@theory.callback()
-def _of_the_group() -> None:
-    """Keeps the group one while it has a single command."""
 
 
 @theory.command("tail-index")
@@ -70,20 +67,80 @@ def tail_index(
         "batch_size": batch_size,
         "ridge": ridge,
     }
-    found = _computed(request)
+    found = _computed("runners.tails", request)
     if as_json:
         print_json(found)
         return
     rows = list(_rows(found))
-    for name, value, _ in (row for row in rows if not row[2]):
-        typer.echo(wrapped(f"{name:<15}{value}", indent=15))
+    _print_named((name, value) for name, value, meaning in rows if not meaning)
     print_table(("quantity", "value", "what it is"), [row for row in rows if row[2]])
-    for note in found["notes"]:
+    _print_notes(found["notes"])
+
+
+@theory.command("tail-fit")
+def tail_fit(
+    path: Annotated[
+        Path,
+        typer.Argument(metavar="FILE", help="Numbers: text, one a line, JSON, .npy, or a column of a .csv.", show_default=False),
+    ],
+    *,
+    column: Annotated[
+        str | None,
+        typer.Option("--column", metavar="C", help="Of a .csv, by name; by number from 0 where it has no header.", show_default=False),
+    ] = None,
+    center: Annotated[
+        bool, typer.Option("--center/--no-center", help="Subtract the mean, as all estimators take the centre to be 0.")
+    ] = True,
+    as_json: Json = False,
+) -> None:
+    """Estimate the tail index of numbers, each way with its error.
+
+    The index is the largest power whose mean is finite. The numbers should be independent, such as a coordinate of the last parameters
+    of many runs. What each estimator cannot see stands beside it. With --json also the survival function and the quantiles beside
+    those of Student's t. Two estimators need pip install 'eos-tui[tails]'.
+    """
+    found = _computed("runners.tail_fit", {"path": str(path), "column": column, "center": center})
+    if as_json:
+        print_json(found)
+        return
+    _print_named(_of_sample(found))
+    rows = [row for row in found["estimates"] if not row["why"]]
+    print_table(
+        ("estimator", "index", "error", "rests on", "", "cannot see"),
+        [
+            (row["estimator"], _number(row["index"], 4), _number(row["error"], 2), f"{row['num_used']:,}", row["used"], row["blind"])
+            for row in rows
+        ],
+    )
+    _print_notes([*(f"{row['estimator']}: {row['why']}" for row in found["estimates"] if row["why"]), *found["notes"]])
+
+
+def _of_sample(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Name and value."""
+    fit = found["student_t"]
+    yield "numbers of", found["source"]
+    yield "how many", f"{found['num_samples']:,}"
+    yield "mean", f"{_number(found['mean'])}, {'subtracted' if found['centered'] else 'not subtracted'}"
+    if fit:
+        yield "scale of t", f"{_number(fit['scale'])} +- {_number(fit['scale_error'], 2)}"
+        yield (
+            "fit of t",
+            f"distance {_number(fit['distance'], 3)}, p {_number(fit['p'], 2)}, too large as the fit was made to these numbers",
+        )
+
+
+def _print_named(pairs: Iterable[tuple[str, str]]) -> None:
+    for name, value in pairs:
+        typer.echo(wrapped(f"{name:<15}{value}", indent=15))
+
+
+def _print_notes(notes: Iterable[str]) -> None:
+    for note in notes:
         typer.echo(wrapped(f"- {note}", indent=2))
 
 
-def _computed(request: dict[str, Any]) -> Any:
-    done = subprocess.run([*NUMERICS, json.dumps(request)], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+def _computed(module: str, request: dict[str, Any]) -> Any:
+    done = subprocess.run([*NUMERICS, module, json.dumps(request)], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if done.returncode:
         say(done.stderr.strip())
         raise typer.Exit(done.returncode)
@@ -122,5 +179,5 @@ def _rows(found: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
     yield "lr_GD", _number(critical["gradient_descent"]), "2 / (h_1 + ridge): full-batch steps are stable below"
 
 
-def _number(value: float | None) -> str:
-    return NOTHING if value is None else f"{value:.6g}"
+def _number(value: float | None, digits: int = 6) -> str:
+    return NOTHING if value is None else f"{value:.{digits}g}"

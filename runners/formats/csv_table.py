@@ -75,7 +75,7 @@ def target_columns(table: CsvTable, target: str | tuple[str, ...] | None) -> tup
     if target is None:
         columns: tuple[int, ...] = (table.num_columns - 1,)
     else:
-        columns = tuple(_column(table, name) for name in ([target] if isinstance(target, str) else target))
+        columns = tuple(column(table, name, key="data.target") for name in ([target] if isinstance(target, str) else target))
     if not columns or len(set(columns)) < len(columns):
         raise DataError(f"data.target = {target!r}: expected one or more different columns.")
     if len(columns) >= table.num_columns:
@@ -84,6 +84,27 @@ def target_columns(table: CsvTable, target: str | tuple[str, ...] | None) -> tup
             f"{table.path}: {table.num_columns} column(s), all of them targets; expected at least one more with a feature.{hint}"
         )
     return columns
+
+
+def column(table: CsvTable, name: str, *, key: str) -> int:
+    """The number of a column that is named, or numbered from 0 where there is no header.
+
+    Args:
+        table: The file's.
+        name: Of the column.
+        key: Where it was given, for the message.
+
+    Raises:
+        DataError: If it is not there.
+    """
+    names = table.columns or tuple(str(index) for index in range(table.num_columns))
+    if name in names:
+        return names.index(name)
+    close = difflib.get_close_matches(name, names, n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
+    what = "columns" if table.columns else "columns (the file has no header)"
+    raise DataError(f"{key} = {name!r}: {table.path} has the {what} {shown}.{hint}")
 
 
 def features(table: CsvTable, columns: tuple[int, ...]) -> list[list[float]]:
@@ -102,17 +123,6 @@ def _finite(table: CsvTable, row: int, column: int) -> float:
         found = repr(cell) if cell else "nothing"
         raise DataError(f"{table.place(row, column)}: found {found}, expected a finite number.")
     return value
-
-
-def _column(table: CsvTable, name: str) -> int:
-    names = table.columns or tuple(str(index) for index in range(table.num_columns))
-    if name in names:
-        return names.index(name)
-    close = difflib.get_close_matches(name, names, n=1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
-    shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
-    what = "columns" if table.columns else "columns (the file has no header)"
-    raise DataError(f"data.target = {name!r}: {table.path} has the {what} {shown}.{hint}")
 
 
 def _check_lengths(path: Path, numbered: list[tuple[int, list[str]]]) -> None:

@@ -16,6 +16,11 @@ from dataclasses import dataclass
 
 from runners.spec import Adam, AdamW, CustomOptimizer, EmaMomentum, HeavyBall, Nesterov, Optimizer, RmsProp, Sgd
 
+TAIL_EDGE = 2.0
+"""The tail index below which the variance is infinite."""
+LEAST_RANK = 0.99
+"""A trace over the largest eigenvalue that is 1 but for errors."""
+
 
 @dataclass(frozen=True)
 class Noise:
@@ -147,6 +152,28 @@ def trace_part(noise: Noise, trace: float) -> float:
         trace: tr G.
     """
     return noise.p * noise.lr * trace / (2 * (1 - noise.momentum))
+
+
+def tail_bounds(kernel: float, effective_rank: float) -> tuple[float | None, float] | None:
+    """What the tail index of homogenised SGD on least squares lies between: 2 + r (1 / K - 1) and 1 + r / K.
+
+    The index is the supremum of the p for which the parameters' p-th moment stays finite, of the diffusion that stands for SGD and not
+    of SGD itself. It is 2 at K = 1 (derived): from there on the lower bound is none, and the upper one 2 at most.
+
+    Args:
+        kernel: K by `trace_part`, per output: with several outputs of one kernel each is a problem of its own with the same batches.
+        effective_rank: r >= 1, the trace of G, per output as K, over its largest eigenvalue.
+
+    Returns:
+        Lower, None where it is no bound, and upper; None without noise, where a number is not one, or where r is below 1, as it may be with
+        several outputs that share no kernel.
+
+    Source: Jiao and Keller-Ressel (2024), arXiv 2402.01382, in these terms here, without ridge; see `theory/tail_index.py`.
+    """
+    if not (kernel > 0 and effective_rank > LEAST_RANK):
+        return None
+    upper = 1 + effective_rank / kernel
+    return (upper - max(effective_rank - 1, 0.0), upper) if kernel < 1 else (None, min(upper, TAIL_EDGE))
 
 
 def threshold(noise: Noise, *, num_outputs: int = 1) -> float | None:

@@ -63,7 +63,8 @@ class StudentT(Tail):
     """Whether the sample bounds the index above: a Gaussian is rejected at 5 % in favour of this fit."""
 
 
-class Survival(NamedTuple):
+@dataclass(frozen=True)
+class Survival:
     """P(|x| > level), from a sample."""
 
     levels: tuple[float, ...]
@@ -73,13 +74,30 @@ class Survival(NamedTuple):
     """Standard error of each share."""
 
 
-class Quantiles(NamedTuple):
+@dataclass(frozen=True)
+class Quantiles:
     """A sample's quantiles beside those of a fit."""
 
     probabilities: tuple[float, ...]
     """i / (n + 1) of the i-th smallest."""
     sample: tuple[float, ...]
     fit: tuple[float, ...]
+
+
+def checked(samples: Float[np.ndarray, " samples"]) -> Float[np.ndarray, " samples"]:
+    """The samples in double precision.
+
+    Raises:
+        DataError: If there are too few, some are not finite, or all are equal.
+    """
+    samples = np.asarray(samples, dtype=np.float64)
+    if len(samples) < FEWEST:
+        raise DataError(f"There are {len(samples)} samples: expected at least {FEWEST}.")
+    if not np.isfinite(samples).all():
+        raise DataError(f"{int(np.sum(~np.isfinite(samples))):,} of {len(samples):,} samples are not finite: expected numbers.")
+    if np.ptp(samples) == 0:
+        raise DataError(f"All {len(samples):,} samples are {samples[0]:g}: expected numbers that differ.")
+    return samples
 
 
 def student_t(samples: Float[np.ndarray, " samples"]) -> StudentT:
@@ -101,7 +119,7 @@ def student_t(samples: Float[np.ndarray, " samples"]) -> StudentT:
 
     Source: The estimator of Jiao and Keller-Ressel (2024), arXiv 2402.01382.
     """
-    samples = _checked(samples)
+    samples = checked(samples)
     n, zeros = len(samples), int(np.sum(samples == 0))
     # Zeros make the likelihood grow without bound as scale and index go to 0 with index < zeros / others.
     if zeros > LEAST * (n - zeros):
@@ -246,7 +264,7 @@ def power_law(samples: Float[np.ndarray, " samples"]) -> Tail:
 
     Source: Clauset, Shalizi and Newman (2009), SIAM Review 51.
     """
-    largest = np.sort(np.abs(_checked(samples)))[-POWER_LAW_CANDIDATES:]
+    largest = np.sort(np.abs(checked(samples)))[-POWER_LAW_CANDIDATES:]
     try:
         import powerlaw
     except ImportError:
@@ -278,7 +296,7 @@ def double_bootstrap(samples: Float[np.ndarray, " samples"]) -> Tail:
 
     Source: Danielsson, de Haan, Peng and de Vries (2001), Journal of Multivariate Analysis 76.
     """
-    sizes = np.abs(_checked(samples))
+    sizes = np.abs(checked(samples))
     try:
         import tailestim
     except ImportError:
@@ -309,7 +327,7 @@ def mohammadi(samples: Float[np.ndarray, " samples"], blocks: int | None = None)
 
     Source: Mohammadi, Mohammadpour and Ogata (2015), Metrika 78.
     """
-    samples = _checked(samples)
+    samples = checked(samples)
     blocks = int(len(samples) ** 0.5) if blocks is None else blocks
     m = len(samples) // max(blocks, 1)
     if blocks < 2 or m < 2:
@@ -335,7 +353,7 @@ def survival(samples: Float[np.ndarray, " samples"], levels: int = 60) -> Surviv
     Raises:
         DataError: If there are too few samples.
     """
-    sizes = np.sort(np.abs(_checked(samples)))
+    sizes = np.sort(np.abs(checked(samples)))
     n = len(sizes)
     positive = sizes[sizes > 0]
     low, high = positive[len(positive) // 100], sizes[n - 1 - BEYOND]
@@ -356,7 +374,7 @@ def quantiles(samples: Float[np.ndarray, " samples"], fit: StudentT, points: int
     Raises:
         DataError: If there are too few samples.
     """
-    ordered = np.sort(_checked(samples))
+    ordered = np.sort(checked(samples))
     n = len(ordered)
     ranks = np.unique(np.geomspace(1, (n + 1) / 2, points // 2).astype(int))
     ranks = np.unique(np.concatenate([ranks, n + 1 - ranks]))
@@ -370,28 +388,19 @@ def _told(values: Sequence[float] | Float[np.ndarray, " values"]) -> tuple[float
 
 def _exceedances(samples: Float[np.ndarray, " samples"], share: float) -> tuple[Float[np.ndarray, " k"], float]:
     """By how much the k largest |x| exceed the next one, and that one."""
-    sizes = np.abs(_checked(samples))
+    sizes = np.abs(checked(samples))
     if not 0 < share < 1:
         raise DataError(f"share = {share:g}: expected a number between 0 and 1.")
     k = int(share * len(sizes))
     if k < FEWEST:
-        raise DataError(f"The largest {share:.2%} of {len(sizes):,} samples are {k}: expected at least {FEWEST}. Take a larger share.")
+        raise DataError(
+            f"The largest {share:.2%} of {len(sizes):,} samples are {k}: expected at least {FEWEST}. Take a larger share, or more samples."
+        )
     sizes = np.partition(sizes, [len(sizes) - k - 1])[-k - 1 :]
     threshold, excess = float(sizes[0]), sizes[1:] - sizes[0]
     if not (threshold > 0 and excess.any()):
         raise DataError(f"The largest {share:.2%} of the samples are all {threshold:g} or the rest is 0: expected a law without masses.")
     return excess, threshold
-
-
-def _checked(samples: Float[np.ndarray, " samples"]) -> Float[np.ndarray, " samples"]:
-    samples = np.asarray(samples, dtype=np.float64)
-    if len(samples) < FEWEST:
-        raise DataError(f"There are {len(samples)} samples: expected at least {FEWEST}.")
-    if not np.isfinite(samples).all():
-        raise DataError(f"{int(np.sum(~np.isfinite(samples))):,} of {len(samples):,} samples are not finite: expected numbers.")
-    if np.ptp(samples) == 0:
-        raise DataError(f"All {len(samples):,} samples are {samples[0]:g}: expected numbers that differ.")
-    return samples
 
 
 def _missing(package: str) -> OutputError:

@@ -3,12 +3,15 @@
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 
 from eos_tui.cli import theorizing
-from runners import tails
+from runners import tail_fit, tails
+from runners.errors import OutputError
 from tests.eos_tui.test_cli import eos
 
 SPECTRUM = ["1", "0.5"]
@@ -23,7 +26,9 @@ def spectrum(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_table_names_bounds_index_and_critical_rates(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(theorizing, "_computed", lambda request: msgspec.to_builtins(tails.report(msgspec.convert(request, tails.Request))))
+    monkeypatch.setattr(
+        theorizing, "_computed", lambda _, request: msgspec.to_builtins(tails.report(msgspec.convert(request, tails.Request)))
+    )
 
     result = eos("theory", "tail-index", "--spectrum", "values.txt", "--lr", "1")
 
@@ -43,6 +48,42 @@ def test_json_has_the_same_numbers() -> None:
     found = json.loads(result.stdout)
     assert (found["lower"], found["upper"]) == pytest.approx((2.5, 3))
     assert found["critical"]["fourth_moment"] < found["critical"]["second_moment"] == pytest.approx(4 / 3)
+
+
+def test_a_table_says_what_each_estimator_found_and_cannot_see(monkeypatch: pytest.MonkeyPatch) -> None:
+    def computed(module: str, request: dict[str, Any]) -> Any:
+        assert module == "runners.tail_fit"
+        return msgspec.to_builtins(tail_fit.report(msgspec.convert(request, tail_fit.Request)))
+
+    monkeypatch.setattr(theorizing, "_computed", computed)
+    monkeypatch.setattr(tail_fit.tails, "double_bootstrap", lambda samples: raising("No tailestim."))
+    np.savetxt("numbers.csv", 5 + np.random.default_rng(0).standard_t(4, (400, 2)), delimiter=",", header="a,b", comments="")
+
+    result = eos("theory", "tail-fit", "numbers.csv", "--column", "b")
+
+    assert result.exit_code == 0
+    rows = {line.split("  ")[0]: line for line in result.stdout.splitlines()}
+    assert rows["numbers of"].endswith("numbers.csv, column b")
+    assert ", subtracted" in rows["mean"]
+    assert rows["estimator"].split("  ")[-1].strip() == "cannot see"
+    assert {"Student t, likelihood", "Hill", "generalised Pareto", "power law (powerlaw)", "stable (Mohammadi)"} <= rows.keys()
+    assert "- Hill (tailestim): No tailestim." in result.stdout
+
+
+def raising(message: str) -> Any:
+    raise OutputError(message)
+
+
+@pytest.mark.slow
+def test_numbers_are_fitted_in_a_process_of_its_own() -> None:
+    np.savetxt("numbers.txt", np.random.default_rng(0).standard_t(4, 300))
+
+    found = json.loads(eos("theory", "tail-fit", "numbers.txt", "--no-center", "--json").stdout)
+
+    assert not found["centered"]
+    assert found["student_t"]["index"] == found["estimates"][0]["index"]
+    assert all(row["why"] is None for row in found["estimates"])
+    assert len(found["survival"]["levels"]) == 60
 
 
 def test_what_is_wrong_is_passed_on_as_a_message_and_an_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:

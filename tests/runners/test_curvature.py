@@ -144,6 +144,26 @@ def test_the_crossover_batch_comes_with_the_eigenvalues_and_its_error_from_their
     assert ntk_of(made(spec.Sgd(batch_size=4), spec.CrossEntropy(weight_decay=0.5))).crossover_batch is UNSET
 
 
+def test_the_tail_gauge_takes_the_largest_error_that_a_bound_has_and_is_there_when_asked_for():
+    record = ntk_of(made(spec.Sgd(batch_size=4), tail_gauge=True))
+
+    share = ERRORS[0] / EIGENVALUES[0]
+    by_trace = 0.5 / OUTPUTS / EIGENVALUES[0]
+    assert record.tail_index_error == pytest.approx(
+        max((record.tail_index_upper - 1) * share, (record.tail_index_lower - 2) * share + by_trace)
+    )
+    assert record.tail_index_upper == pytest.approx(1 + 2 / (LR * (20 - 4) / (4 * 19) * EIGENVALUES[0]))
+    assert ntk_of(made(spec.Sgd(batch_size=4))).tail_index_upper is UNSET
+
+
+def test_the_tail_gauge_has_no_lower_bound_from_k_1_on():
+    record = ntk_of(made(spec.Sgd(batch_size=4), tail_gauge=True), lr=1.0)
+
+    assert record.noise_kernel_trace > 1
+    assert (record.tail_index_upper, record.tail_index_threshold) == (2, 2)
+    assert {record.tail_index_lower, record.tail_index_error} == {UNSET}
+
+
 def test_eigenvalues_that_are_not_wanted_are_not_in_the_noise_kernel():
     record = ntk_of(made(spec.Sgd(batch_size=4), ntk_eigenvalues=0))
 

@@ -300,6 +300,30 @@ def test_the_home_folder_is_expanded_and_nothing_else(read, monkeypatch):
             'Set optimizer.batch_size = "full".',
         ),
         (
+            "[measure]\ntail_gauge = true",
+            "measure.tail_gauge = true: it is for plain SGD in batches on least squares, and the full batch has no noise. Set it to false.",
+        ),
+        (
+            '[optimizer]\nname = "adam"\nbatch_size = 8\n[measure]\ntail_gauge = true',
+            "measure.tail_gauge = true: it is for plain SGD in batches on least squares, not adam. Set it to false.",
+        ),
+        (
+            '[objective]\nname = "cross_entropy"\n[optimizer]\nbatch_size = 8\n[measure]\ntail_gauge = true',
+            "measure.tail_gauge = true: it is for plain SGD in batches on least squares, not cross_entropy. Set it to false.",
+        ),
+        (
+            "[objective]\nweight_decay = 0.1\n[optimizer]\nbatch_size = 8\n[measure]\ntail_gauge = true",
+            "measure.tail_gauge = true: it is for plain SGD in batches on least squares, without weight decay. Set it to false.",
+        ),
+        (
+            "[optimizer]\nbatch_size = 8\n[measure]\ntail_gauge = true\nntk_every = 0",
+            "measure.ntk_every = 0: measure.tail_gauge takes K and the largest eigenvalue that it comes with. Set it to 50.",
+        ),
+        (
+            "[optimizer]\nbatch_size = 8\n[measure]\ntail_gauge = true\nntk_eigenvalues = 0",
+            'measure.ntk_eigenvalues = 0: measure.tail_gauge takes K and the largest eigenvalue that it comes with. Set it to "auto".',
+        ),
+        (
             "[objective]\nminimum = 0.5",
             'objective.minimum = 0.5: it counts with objective.transform = "sqrt" only. Remove it.',
         ),
