@@ -436,8 +436,8 @@ class NtkRecord(Record, frozen=True, kw_only=True, tag="ntk"):
     """Estimated error of crossover_batch."""
     tail_index_upper: Number | UnsetType = UNSET
     """What the tail index of homogenised SGD is at most, on least squares with this G, learning rate and batch size, when it was asked
-    for: 1 + r / K with noise_kernel_trace for K and r the trace (as K, per output or not) over the largest eigenvalue; 2 from K = 1 on; absent where
-    r < 1."""
+    for: 1 + r / K with noise_kernel_trace for K and r the trace (as K, per output or not) over the largest eigenvalue; 2 from
+    K = 1 on; absent where r < 1."""
     tail_index_lower: Number | UnsetType = UNSET
     """And at least: 2 + r (1 / K - 1); absent from K = 1 on, where it is no bound."""
     tail_index_error: Number | UnsetType = UNSET
