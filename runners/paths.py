@@ -94,7 +94,7 @@ class PathsRunner(Ensemble):
             found: The problem.
             update: One step.
             constants: What it takes beside the iterates.
-            in_steps: Whether the expected loss is that of steps, and not of continuous time.
+            in_steps: Whether the expected loss is that of steps, as far as that stays finite, and not of continuous time.
         """
         run, simulation = spec.run, spec.simulation
         self._problem, self._num_paths = found, simulation.num_paths
@@ -117,6 +117,8 @@ class PathsRunner(Ensemble):
         for program in (self._chunk, self._see):
             program.wait()
         begins = found.modes.about(found.sgd.ridge)._replace(variance=deviation**2)
+        # In steps K can be above 1 where SGD itself is stable: where one eigenvalue stands out, the kernel counts too much of its noise.
+        in_steps = in_steps and volterra.noise_kernel(found.sgd, in_steps=True) < 1
         self._expected = volterra.expected_loss(found.sgd, begins, in_steps=in_steps)
         self._bounds, self._exact = tail_index.bounds(found.sgd), self._index()
 
