@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
+from runners.expected import is_least_squares
 from runners.experiments import Descent
 from runners.measure import noise_kernel
 from runners.parametrization import is_raw_over_gamma
@@ -163,7 +164,8 @@ def _loss(spec: Descent, *, minibatch: bool, has_test: bool) -> Panel:
     series = ((measured,) if is_measured else ()) + (train,)
     if has_test and spec.measure.evaluate_every:
         series += (test,)
-    return Panel(title="loss", scale="log", series=series)
+    volterra = (Curve(record="metrics", field="values.expected_loss", label="Volterra"),)
+    return Panel(title="loss", scale="log", series=series, references=volterra if is_measured and is_least_squares(spec) else ())
 
 
 def sharpness(formula: str | None, *, preconditioned: bool = False, in_pairs: bool = False) -> Panel:

@@ -48,8 +48,10 @@ class SgdEnsembleRunner(paths.PathsRunner):
         """Read the problem, compile the steps."""
         found = paths.problem(spec)
         sgd, modes = found.sgd, found.modes
-        self._sgd, self._streaming = sgd, spec.simulation.streaming
-        lr, ridge, batch_size, sampling, streaming = sgd.lr, sgd.ridge, sgd.batch_size, spec.optimizer.sampling, spec.simulation.streaming
+        self._sgd, self._streaming, self._batch_size = sgd, spec.simulation.streaming, spec.optimizer.drawn
+        lr, ridge, sampling, streaming = sgd.lr, sgd.ridge, spec.optimizer.sampling, spec.simulation.streaming
+        batch_size = spec.optimizer.batch_size
+        assert isinstance(batch_size, int)
         num_examples = len(found.matrix)
         rows = found.matrix @ modes.directions.T
         constants = Examples(
@@ -83,7 +85,7 @@ class SgdEnsembleRunner(paths.PathsRunner):
         if not self._streaming or self._sgd.ridge or values[0] > (1 + EQUAL) * values[-1]:
             return None
         try:
-            return kesten.index(lr=self._sgd.lr, dimension=len(values), batch_size=self._sgd.batch_size, variance=float(values[0]))[0]
+            return kesten.index(lr=self._sgd.lr, dimension=len(values), batch_size=int(self._batch_size), variance=float(values[0]))[0]
         except SpecError:
             return None
 

@@ -9,7 +9,7 @@ import math
 import os
 import platform
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
@@ -21,7 +21,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, Key, PyTree, Shaped
 from msgspec import UNSET
 
-from runners import control_law, data, devices, environment, kept_programs, models, objectives, optimizers, spec_file
+from runners import control_law, data, devices, environment, expected, kept_programs, models, objectives, optimizers, spec_file
 from runners.control_law import resized
 from runners.curvature import Curvature
 from runners.data import Dataset
@@ -196,6 +196,7 @@ class DescentRunner:
         self._order_key = jax.random.key(_seed(run.order_seed, run.seed))
         self._warm_steps = spec.optimizer.warm_steps
         self._jumps = _jumps(spec)
+        self._expected = _expected(spec, data, params)
         with kept_programs.known_by(spec, data.description):
             self._curvature = Curvature(
                 spec,
@@ -271,6 +272,8 @@ class DescentRunner:
         values: dict[str, float | None] = {}
         if self.step == self.steps or (self._has_minibatches and any(map(self._is_due, self._curvature.intervals))):
             values["measured_loss"] = self._measured_loss()
+            if self._expected is not None:
+                values["expected_loss"] = self._expected(self.step)
         if self._is_due(self._spec.measure.evaluate_every):
             values |= self._evaluation()
         if values:
@@ -492,6 +495,18 @@ def _standing(record: AnyRecord) -> dict[str, float]:
             return {"noise_kernel": ratio}
         case _:
             return {}
+
+
+def _expected(spec: Descent, found: Dataset, params: Params) -> Callable[[int], float] | None:
+    """The expected loss of a run that is least squares; None of any other."""
+    if not isinstance(spec, Train) or not expected.is_least_squares(spec):
+        return None
+    outputs = found.description.num_outputs
+    targets = np.eye(outputs)[found.y] if found.description.task == "classification" else np.asarray(found.y, np.float64)
+    [layer] = params.values()
+    kernel, bias = (np.asarray(layer[name], np.float64) if name in layer else None for name in ("kernel", "bias"))
+    assert kernel is not None
+    return expected.expected_loss(spec, x=np.asarray(found.x), targets=targets.reshape(-1, outputs), kernel=kernel, bias=bias)
 
 
 def _jumps(spec: Descent) -> frozenset[int]:

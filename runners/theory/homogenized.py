@@ -32,8 +32,8 @@ class HomogenizedSgd:
     eigenvalues: Float[np.ndarray, " modes"]
     """h_i, all above 0; in descending order."""
     lr: float
-    batch_size: int = 1
-    """B."""
+    batch_size: int | float = 1
+    """B; of batches of distinct examples as many independent draws as have the same variance."""
     ridge: float = 0.0
     """Added to every eigenvalue of the Hessian: the source's delta / n."""
 
