@@ -179,7 +179,8 @@ def _power(exponent: int) -> float:
 
 
 def _round_step(least: float) -> float:
-    """The smallest of 1, 2, 5 times a power of ten that is not below `least`."""
+    """The smallest of 1, 2, 5 times a power of ten that is not below `least`, nor where doubles lose their digits."""
+    least = max(least, TINY)
     power = _power(math.floor(math.log10(least)))
     return next(m * power for m in (1.0, 2.0, 5.0, 10.0) if m * power >= least * (1 - 1e-9))
 

@@ -540,6 +540,10 @@ def test_the_x_axis_has_short_round_numbers():
     assert x_labels((-0.013, 0.021), 40) == " -0.01         0         0.01       0.02"
 
 
+def test_an_axis_that_is_shorter_than_doubles_tell_apart_has_its_beginning():
+    assert x_labels((0, 5e-324), 20).strip() == "0"
+
+
 @pytest.mark.parametrize(
     ("value", "step", "label"),
     [(0.0, 1.0, "0"), (1.5, 0.5, "1.5"), (12_500.0, 2_500.0, "12.5k"), (2e-6, 2e-6, "2e-6"), (-1.234e-200, 1e-203, "-1e-200")],

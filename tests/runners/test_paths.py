@@ -105,7 +105,9 @@ def isotropic(*, rank, index, num_paths, horizon):
     phi = 1 / (index + rank - 2)
     lr = 2 * phi
     steps = math.ceil(horizon / lr)
-    spec = asked(spectrum=(1.0,) * rank, lr=lr, paths=num_paths, chunk=20_000, steps=steps, every=steps, least_squares={"start": 0.0})
+    simulation = {"substeps": math.ceil(lr / 0.01)}
+    tables = {"least_squares": {"start": 0.0}, "simulation": simulation}
+    spec = asked(spectrum=(1.0,) * rank, lr=lr, paths=num_paths, chunk=20_000, steps=steps, every=steps, **tables)
     return of(TailsRecord, records(spec))[steps], paths.problem(spec).modes.floor
 
 
