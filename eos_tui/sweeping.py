@@ -34,8 +34,12 @@ UNREADABLE = "unreadable"
 """How a run stands whose log is no log, or whose folder is gone."""
 
 
+AT_ONCE = signal.SIGQUIT
+"""Ends the runs at once. A second SIGINT does so too, but of two that come close together the process may see only one."""
+
+
 class Interrupts:
-    """Counts the signals that ask to stop: the first ends the runs with a checkpoint, a second SIGINT at once."""
+    """Counts the signals that ask to stop: the first ends the runs with a checkpoint, a second SIGINT or SIGQUIT at once."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -43,12 +47,12 @@ class Interrupts:
 
     def install(self) -> None:
         """Take them over, and ignore SIGHUP."""
-        for number in STOPPING_SIGNALS:
+        for number in (*STOPPING_SIGNALS, AT_ONCE):
             signal.signal(number, self._accept)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
     def _accept(self, number: int, _frame: FrameType | None) -> None:
-        self._interrupts += number == signal.SIGINT
+        self._interrupts += {signal.SIGINT: 1, AT_ONCE: 2}.get(signal.Signals(number), 0)
         self.count = max(1, self._interrupts)
 
 

@@ -130,7 +130,13 @@ class Signals:
     """Passes the signals that this process gets on to the runner; a second SIGINT gives it a second to live."""
 
     def __init__(
-        self, process: Process, *, stops: str = "the run ends its steps in progress and writes a checkpoint", ends: str = "The run is"
+        self,
+        process: Process,
+        *,
+        stops: str = "the run ends its steps in progress and writes a checkpoint",
+        ends: str = "The run is",
+        again: signal.Signals = signal.SIGINT,
+        patience: float = KILL_SECONDS,
     ) -> None:
         """Pass nothing on yet.
 
@@ -138,10 +144,13 @@ class Signals:
             process: What they go to.
             stops: What it does at the first signal, in words.
             ends: What is ended at once at the second SIGINT.
+            again: What a second SIGINT is passed on as.
+            patience: Seconds that it has from then on, before it is killed.
         """
         self.received: list[signal.Signals] = []
         self._process = process
         self._stops, self._ends = stops, ends
+        self._again, self._patience = again, patience
         self._kill_at = math.inf
         self._num_told = 0
         self._before: dict[signal.Signals, Any] = {}
@@ -168,9 +177,10 @@ class Signals:
 
     def _pass_on(self, number: int, _frame: FrameType | None) -> None:
         self.received.append(signal.Signals(number))
-        self._process.send_signal(number)
-        if self.received.count(signal.SIGINT) > 1:
-            self._kill_at = min(self._kill_at, time.monotonic() + KILL_SECONDS)
+        is_second = self.received.count(signal.SIGINT) > 1
+        self._process.send_signal(self._again if is_second else number)
+        if is_second:
+            self._kill_at = min(self._kill_at, time.monotonic() + self._patience)
 
 
 def _follow_own(launched: Launched, log: PlainLog) -> ExitCode:

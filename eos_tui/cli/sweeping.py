@@ -28,6 +28,8 @@ MOST = 1000
 SHOWN = 3
 """Names of runs in a list of some."""
 POLL_SECONDS = 0.1
+PATIENCE_SECONDS = 10.0
+"""How long the scheduler has to end all runs at once, before it is killed itself, which would leave them alone."""
 CODES = {"complete": ExitCode.DONE, "incomplete": ExitCode.FAILED, "interrupted": ExitCode.INTERRUPTED}
 """By how a sweep ended."""
 START_SECONDS = 10.0
@@ -253,7 +255,7 @@ def attend(
         _show(folder, live)
     say(f"{folder.name} works in {folder.path}. `eos watch {name}` shows its runs from elsewhere.")
     stops = "the runs end their steps in progress and write checkpoints"
-    with Signals(process, stops=stops, ends="All runs are") as signals:
+    with Signals(process, stops=stops, ends="All runs are", again=sweeping.AT_ONCE, patience=PATIENCE_SECONDS) as signals:
 
         def lives() -> bool:
             signals.look()

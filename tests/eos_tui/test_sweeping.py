@@ -171,6 +171,17 @@ def test_what_outlives_its_scheduler_is_waited_for_and_an_interrupt_stops_all_wi
     ]
 
 
+def test_two_interrupts_of_which_one_is_lost_are_made_up_for_by_the_signal_that_ends_at_once() -> None:
+    interrupts = sweeping.Interrupts()
+
+    counts = [interrupts.count]
+    for number in (signal.SIGTERM, signal.SIGINT, sweeping.AT_ONCE):
+        interrupts._accept(number, None)
+        counts.append(interrupts.count)
+
+    assert counts == [0, 1, 1, 3]
+
+
 def test_a_second_interrupt_kills(eos: Start, tmp_path: Path) -> None:
     process = eos("deaf", "sweep", "digits-gd", "--seeds", "1")
     until(lambda: sweeps.all_sweeps(tmp_path))
