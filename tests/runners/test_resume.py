@@ -189,7 +189,7 @@ def test_every_quantity_that_starts_from_the_last_measurement_resumes_bit_for_bi
     sit(cut_off, asked)
 
     assert measured(cut_off) == measured(whole)
-    assert {line["kind"] for line in measured(whole)} == {*SERIES_KINDS} - {"flow", "prediction", "limiting_flow"}
+    assert {line["kind"] for line in measured(whole)} == {*SERIES_KINDS} - {"flow", "prediction", "limiting_flow", "tails"}
 
 
 @pytest.mark.slow
