@@ -243,7 +243,7 @@ def test_the_number_of_devices_shows_in_no_quantity(both):
     one, several = both
 
     compared = [line for name in SPECS for line in measured(one / name)]
-    assert {line["kind"] for line in compared} == {*SERIES_KINDS} - {"flow", "prediction", "limiting_flow"}
+    assert {line["kind"] for line in compared} == {*SERIES_KINDS} - {"flow", "prediction", "limiting_flow", "tails"}
     assert {line["method"] for line in compared if line["kind"] == "ntk"} == {"exact, by layer", "hutchinson per example, by layer"}
     for name in SPECS:
         close(measured(several / name), measured(one / name))
