@@ -368,7 +368,7 @@ class CompareScreen(FrugalScreen[None]):
     def action_help(self) -> None:
         """Explain keys and screen."""
         bindings = {binding.tooltip: binding for binding in reversed(self.BINDINGS) if isinstance(binding, Binding)}
-        self.app.push_screen(HelpScreen(reversed(bindings.values()), reading=READING))
+        self.app.push_screen(HelpScreen(self, reversed(bindings.values()), reading=READING))
 
     @property
     def _views(self) -> list[OverlayView]:

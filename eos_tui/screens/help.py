@@ -1,13 +1,14 @@
 """What the keys do and what the screen shows; the keys are read from the bindings of the screen that it explains."""
 
 from collections.abc import Iterable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from rich.table import Table
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
+from textual.screen import Screen
 from textual.widgets import Static
 
 from eos_tui import keys
@@ -28,23 +29,24 @@ class HelpScreen(FrugalModal[None]):
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,question_mark,q", "dismiss", "close", tooltip="Close this.", id="help.close")]
 
-    def __init__(self, bindings: Iterable[Binding], *, reading: str = READING) -> None:
+    def __init__(self, screen: Screen[Any], bindings: Iterable[Binding], *, reading: str = READING) -> None:
         """Explain a screen.
 
         Args:
+            screen: What is explained; not always on the stack below this one yet when it is composed.
             bindings: Its keys, whose tooltips say what they do.
             reading: How to read what it shows.
         """
         super().__init__()
         self._reading = reading
-        self._explained = list(bindings)
+        self._screen, self._explained = screen, list(bindings)
 
     def compose(self) -> ComposeResult:
         """Keys, and how to read the screen."""
         table = Table.grid(padding=(0, 2))
         # A read-only app tells of the keys that it listens to.
-        app, explained = self.app, self.app.screen_stack[-2]
-        told = [(binding, explained) for binding in self._explained] + [(binding, app) for binding in keys.bindings_of(type(app))]
+        app = self.app
+        told = [(binding, self._screen) for binding in self._explained] + [(binding, app) for binding in keys.bindings_of(type(app))]
         heard = [binding for binding, place in told if not isinstance(app, GuardedApp) or app.allows(binding.action, place)]
         for binding in [*heard, *keys.bindings_of(type(self))]:
             table.add_row(Text(keys.on_keys(binding, app)), Text(binding.tooltip))

@@ -363,7 +363,7 @@ class HomeScreen(FrugalScreen[None]):
 
     def action_help(self) -> None:
         """Explain keys and screen."""
-        self.app.push_screen(HelpScreen(keys.bindings_of(type(self))))
+        self.app.push_screen(HelpScreen(self, keys.bindings_of(type(self))))
 
     def _sort_by(self, key: str, *, is_reversed: bool) -> None:
         self._sorted_by = (key, is_reversed)

@@ -304,7 +304,7 @@ class NewRunScreen(FrugalScreen[None]):
 
     def action_help(self) -> None:
         """Explain keys and screen."""
-        self.app.push_screen(HelpScreen(keys.bindings_of(type(self))))
+        self.app.push_screen(HelpScreen(self, keys.bindings_of(type(self))))
 
     @property
     def _draft(self) -> Draft:

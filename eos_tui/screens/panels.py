@@ -86,7 +86,7 @@ class PanelsScreen(FrugalModal[tuple[Choice, ...] | None]):
 
     def action_help(self) -> None:
         """Explain the keys."""
-        self.app.push_screen(HelpScreen(keys.bindings_of(type(self))))
+        self.app.push_screen(HelpScreen(self, keys.bindings_of(type(self))))
 
     def _draw(self) -> None:
         rows = (

@@ -427,7 +427,7 @@ class RunScreen(FrugalScreen[None]):
 
     def action_help(self) -> None:
         """Explain keys and screen."""
-        self.app.push_screen(HelpScreen(self.explained))
+        self.app.push_screen(HelpScreen(self, self.explained))
 
     @property
     def _views(self) -> list[PanelView]:

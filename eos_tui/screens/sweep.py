@@ -224,7 +224,7 @@ class SweepScreen(FrugalScreen[None]):
 
     def action_help(self) -> None:
         """Explain keys and screen."""
-        self.app.push_screen(HelpScreen(keys.bindings_of(type(self)), reading=READING))
+        self.app.push_screen(HelpScreen(self, keys.bindings_of(type(self)), reading=READING))
 
     @property
     def _cell(self) -> Cell | None:
