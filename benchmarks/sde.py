@@ -1,7 +1,8 @@
 """Paths of homogenised SGD: the runner's own loop against diffrax, the library for such equations in JAX, as a ratio of wall times.
 
 The same equation in float32 with the same parts of time by Euler and Maruyama's method; both compiled before, by turns, so that the
-machine's other work slows both alike. Then what the process holds at most with more paths, which is to grow by the iterates alone.
+machine's other work slows both alike. Then what the process holds at most with more paths, records and their fits with it, which is not
+to grow without end.
 Run `python benchmarks/sde.py [--paths N] [--parts N] [--turns N] [--json]`; diffrax is in the extra `bench`.
 """
 
@@ -22,7 +23,7 @@ from runners import kinds, spec_file
 from runners.sde import SdeRunner
 
 RANK, PARTS_OF_A_STEP = 3, 25
-MEMORY_PATHS = (100_000, 1_000_000, 4_000_000)
+MEMORY_PATHS = (100_000, 1_000_000, 4_000_000, 16_000_000)
 
 
 def runner(*, paths: int, parts: int) -> SdeRunner:
@@ -86,10 +87,17 @@ def seconds(run: Callable[[], None]) -> float:
     return time.perf_counter() - began
 
 
+def work(*, paths: int) -> None:
+    """A step and the records before and after it."""
+    built = runner(paths=paths, parts=PARTS_OF_A_STEP)
+    list(built.measure(lambda: 0.0))
+    list(built.advance(lambda: 0.0))
+    list(built.measure(lambda: 0.0))
+
+
 def peak_mebibytes(paths: int) -> float:
-    """What a process with so many paths holds at most, after some parts."""
-    work = f"from benchmarks import sde; sde.ours(paths={paths}, parts={PARTS_OF_A_STEP})()"
-    code = f"{work}; import resource; print(resource.getrusage(0).ru_maxrss)"
+    """What a process with so many paths holds at most."""
+    code = f"from benchmarks import sde; import resource; sde.work(paths={paths}); print(resource.getrusage(0).ru_maxrss)"
     return int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout) / 1024
 
 

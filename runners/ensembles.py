@@ -81,7 +81,7 @@ class Ensemble(ABC):
         self._spec = spec
         self._run = run
         self._record_every = simulation.record_every
-        self._ensemble = ensemble
+        self._ensemble: PyTree = ensemble
         self._constants = constants
         self._chunk = Program(updates, ensemble, *constants, np.int32(0), np.int32(1))
         self._step_seconds = 0.0
@@ -107,19 +107,22 @@ class Ensemble(ABC):
         """One chunk of updates, at most to the next record or checkpoint; no records, which all belong to `measure`."""
         count = self._chunk_length()
         began = time.perf_counter()
-        self._ensemble = jax.block_until_ready(self._chunk(self._ensemble, *self._constants, np.int32(self.step), np.int32(count)))
+        self._update(np.int32(self.step), np.int32(count))
         self._step_seconds = (time.perf_counter() - began) / count
         self.step += count
         return ()
 
-    def state(self) -> PyTree[Array]:
+    def state(self) -> PyTree:
         """The ensemble."""
         return self._ensemble
 
-    def restore(self, state: PyTree[Array | np.ndarray], *, step: int, first_loss: float | None) -> None:
+    def restore(self, state: PyTree, *, step: int, first_loss: float | None) -> None:
         """Go on from a state, at a step whose measurements are done."""
-        self._ensemble = jax.tree.map(jnp.asarray, state)
+        self._ensemble = state
         self.step, self.first_loss, self._recorded_step = step, first_loss, step
+
+    def _update(self, first: np.int32, count: np.int32) -> None:
+        self._ensemble = jax.block_until_ready(self._chunk(self._ensemble, *self._constants, first, count))
 
     def _header(self, run: str, *, panels: tuple[Panel, ...], **own: Any) -> Header:
         return Header(

@@ -93,7 +93,8 @@ class ExpectedLoss:
             times: In steps, >= 0; whole numbers for the form in steps.
 
         Returns:
-            Values, with rounding's estimated error, EPS (1 + t |growth|) times the sizes of all that is added up.
+            Values, with rounding's estimated error, EPS (1 + t |growth|) times the sizes of all that is added up; both infinite where the
+            loss has grown beyond the largest number.
 
         Cost: An exponential for each mode and time.
         """
@@ -102,15 +103,17 @@ class ExpectedLoss:
 
     def _at(self, times: Float[np.ndarray, " times"]) -> Loss:
         column = times[:, None]
-        grown = np.exp(column * self._exponents)
-        # (g - 1) / growth, and t where the growth is 0, as at K = 1.
-        safe = np.where(self.growth == 0, 1.0, self.growth)
-        summed = np.where(self.growth == 0, column, np.expm1(column * self._exponents) / safe)
-        values = self.level + grown @ self.weights + summed @ self.source
-        sizes = self.level + grown @ np.abs(self.weights) + summed @ self.source
-        if self.linear.any():
-            decayed = _decayed(self.theta, times, in_steps=self.in_steps)
-            values, sizes = values + decayed @ self.linear, sizes + np.abs(decayed) @ np.abs(self.linear)
+        with np.errstate(over="ignore", invalid="ignore"):
+            grown = np.exp(column * self._exponents)
+            # (g - 1) / growth, and t where the growth is 0, as at K = 1.
+            safe = np.where(self.growth == 0, 1.0, self.growth)
+            summed = np.where(self.growth == 0, column, np.expm1(column * self._exponents) / safe)
+            values = self.level + grown @ self.weights + summed @ self.source
+            sizes = self.level + grown @ np.abs(self.weights) + summed @ self.source
+            if self.linear.any():
+                decayed = _decayed(self.theta, times, in_steps=self.in_steps)
+                values, sizes = values + decayed @ self.linear, sizes + np.abs(decayed) @ np.abs(self.linear)
+        values, sizes = (np.where(np.isfinite(values), found, np.inf) for found in (values, sizes))
         return Loss(values, EPS * (len(self.growth) + times * float(np.max(np.abs(self.growth)))) * sizes)
 
 

@@ -5,8 +5,9 @@ import numpy as np
 import optax
 import pytest
 
+from runners.blocks import Blocks
 from runners.checkpoint import Checkpoints, Progress
-from runners.errors import CheckpointError
+from runners.errors import CheckpointError, OutputError
 
 
 def progress(step):
@@ -75,3 +76,62 @@ def test_numbers_beside_the_arrays_keep_their_bits(tmp_path):
 
     assert Checkpoints(tmp_path).restore({"a": jnp.zeros(1)})[0] == exact
     assert json.dumps(exact.time) == "0.30000000000000004"
+
+
+def blocks(shape=(3, 2, 5), fill=0.0):
+    made = Blocks(shape, "float32")
+    for index in range(len(made)):
+        made[index] = np.full(shape[1:], fill + index, np.float32)
+    return made
+
+
+@pytest.mark.parametrize("beside", [[], [jnp.arange(3)]])
+def test_blocks_come_back_as_they_were(tmp_path, beside):
+    saved = blocks(fill=7.0)
+    Checkpoints(tmp_path).save(progress(10), [saved, *beside])
+    saved[1] = np.zeros((2, 5))
+    like = blocks()
+
+    _, restored = Checkpoints(tmp_path).restore([like, *beside])
+
+    assert restored[0] is like
+    assert [float(block.max()) for block in like] == [7.0, 8.0, 9.0]
+    assert len(restored) == 1 + len(beside)
+
+
+def test_blocks_of_another_shape_are_refused(tmp_path):
+    Checkpoints(tmp_path).save(progress(1), [blocks()])
+
+    with pytest.raises(CheckpointError, match=r"float32 of shape \(3, 2, 5\), and the spec asks for float32 of shape \(2, 2, 5\)"):
+        Checkpoints(tmp_path).restore([blocks((2, 2, 5))])
+
+
+def test_blocks_that_are_cut_short_are_refused(tmp_path):
+    Checkpoints(tmp_path).save(progress(1), [blocks()])
+    [path] = tmp_path.rglob("*.npy")
+    path.write_bytes(path.read_bytes()[:-1])
+
+    with pytest.raises(CheckpointError, match="is cut short"):
+        Checkpoints(tmp_path).restore([blocks()])
+
+
+def test_arrays_where_blocks_are_asked_for_are_refused(tmp_path):
+    Checkpoints(tmp_path).save(progress(1), [jnp.zeros((3, 2))])
+
+    with pytest.raises(CheckpointError):
+        Checkpoints(tmp_path).restore([blocks()])
+
+
+def test_blocks_for_which_there_is_no_room_are_refused():
+    with pytest.raises(OutputError, match=r"GiB are needed.*Set TMPDIR"):
+        Blocks((10**6, 10**6, 10**6), "float64")
+
+
+def test_a_block_is_read_as_it_was_set():
+    made = blocks()
+    made[2] = jnp.full((2, 5), np.pi)
+
+    np.testing.assert_array_equal(made[2], np.full((2, 5), np.float32(np.pi)))
+    np.testing.assert_array_equal(made[1], np.ones((2, 5)))
+    with pytest.raises(IndexError):
+        made[3]

@@ -9,6 +9,7 @@ import pytest
 import scipy.integrate
 
 from runners import kinds, paths, spec_file
+from runners.blocks import Blocks
 from runners.errors import SpecError
 from runners.records import Header, MetricsRecord, StepRecord, TailsRecord
 from runners.theory import kesten, pearson, tail_index
@@ -153,7 +154,7 @@ def test_a_run_that_was_cut_off_goes_on_bit_for_bit(runner):
         while each.step < 6:
             list(each.advance(clock))
             list(each.measure(clock))
-    state = np.asarray(cut.state())
+    state = [np.asarray(block) for block in cut.state()]
     resumed = kinds.build(spec)
     resumed.restore(state, step=cut.step, first_loss=cut.first_loss)
     for each in (whole, resumed):
@@ -161,7 +162,55 @@ def test_a_run_that_was_cut_off_goes_on_bit_for_bit(runner):
             list(each.advance(clock))
             list(each.measure(clock))
 
-    np.testing.assert_array_equal(np.asarray(whole.state()), np.asarray(resumed.state()))
+    for one, other in zip(whole.state(), resumed.state(), strict=True):
+        np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
+
+
+def test_blocks_in_a_file_are_the_same_paths(monkeypatch):
+    spec = asked(paths=1001, chunk=100, steps=8)
+    whole, clock = records(spec), itertools.count().__next__
+    monkeypatch.setattr(paths, "BLOCK_BYTES", 3 * 91 * 3 * 4)
+    divided = records(spec)
+    cut, resumed = kinds.build(spec), kinds.build(spec)
+    while cut.step < 4:
+        list(cut.advance(clock))
+    resumed.restore(cut.state(), step=cut.step, first_loss=cut.first_loss)
+    while resumed.step < 8:
+        list(resumed.advance(clock))
+
+    assert isinstance(cut.state(), Blocks)
+    assert cut.state().shape == (4, 3, 91, 3)
+    for kind in (StepRecord, TailsRecord):
+        for one, other in zip(of(kind, whole).values(), of(kind, divided).values(), strict=True):
+            told = [msgspec.to_builtins(record) | {"time": 0, "seconds": 0} for record in (one, other)]
+            if kind is StepRecord:
+                assert told[0].pop("loss") == pytest.approx(told[1].pop("loss"), rel=1e-6)
+            assert told[0] == told[1]
+    # Of all paths, and not of each block's: the sums come in another order.
+    sems = [of(MetricsRecord, found)[8].values["loss_sem"] for found in (whole, divided)]
+    assert sems[0] == pytest.approx(sems[1], rel=1e-5)
+    ends = [record for record in resumed.measure(clock) if isinstance(record, TailsRecord)]
+    assert ends[0].quantiles == of(TailsRecord, divided)[8].quantiles
+
+
+def test_the_tail_is_of_so_many_paths_at_most(monkeypatch):
+    monkeypatch.setattr(paths, "MOST_SAMPLES", 1500)
+    monkeypatch.setattr(paths, "BLOCK_BYTES", 2 * 500 * 3 * 4)
+
+    assert of(TailsRecord, records(asked(paths=4000, chunk=500, steps=4)))[4].num_paths == 1500
+
+
+def test_blocks_that_become_infinite_end_the_run(monkeypatch):
+    monkeypatch.setattr(paths, "BLOCK_BYTES", 500 * 4)
+    spec = asked("sgd-ensemble", spectrum=(1.0,), lr=60.0, chunk=500, steps=200, every=100, run={"divergence_factor": 1e30})
+
+    runner = kinds.build(spec)
+    while not runner.diverged:
+        list(runner.advance(lambda: 0.0))
+        found = list(runner.measure(lambda: 0.0))
+
+    assert "between steps 0 and 100" in runner.diverged
+    assert not any(isinstance(record, TailsRecord) for record in found)
 
 
 @pytest.mark.slow

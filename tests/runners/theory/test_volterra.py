@@ -119,6 +119,17 @@ def test_at_k_1_it_grows_linearly_and_beyond_without_end(in_steps):
         _ = beyond.limit
 
 
+@pytest.mark.parametrize("ridge", [0.0, 0.3])
+def test_beyond_the_largest_number_it_is_infinite(ridge):
+    _, _, found = problem()
+    loss = volterra.expected_loss(HomogenizedSgd(found.eigenvalues, 50.0, ridge=ridge), found.about(ridge))
+
+    values, errors = loss.at(np.array([0.0, 1.0, 1e9]))
+
+    assert np.isfinite(values[:2]).all()
+    assert values[2] == errors[2] == np.inf
+
+
 def test_in_steps_k_is_that_of_the_measured_noise_with_each_modes_own_share():
     values = [2.0, 0.7, 0.1]
     sgd = HomogenizedSgd(np.array(values), 0.4, batch_size=3)
