@@ -164,7 +164,7 @@ def numbers(panels: Iterable[Panel], group: Group) -> Cells:
         if panel.x and panel.series[0].record in group:
             cells[panel.title] = f"{panel.title} measured"
         elif (value := _at(group, panel.series[0])) is not UNSET:
-            cells[panel.title] = f"{panel.title} {number(value)}{_error(panel, group)}{_ratio(panel, group)}"
+            cells[panel.title] = f"{panel.headline} {number(value)}{_error(panel, group)}{_ratio(panel, group)}"
     for panel in panels:
         for curve, name in _further(panel):
             if (value := _at(group, curve)) is not UNSET:
@@ -190,10 +190,10 @@ def _ratio(panel: Panel, group: Group) -> str:
 
 
 def _further(panel: Panel) -> Iterator[tuple[Curve, str]]:
-    """Curves beside the headline, with the words that they go by."""
+    """Curves beside the headline, with the words that they go by; a note that is one of the series once."""
     if not panel.x:
         yield from ((curve, f"{curve.label} {panel.title}") for curve in panel.series[1:])
-    yield from ((curve, curve.label) for curve in panel.notes)
+    yield from ((curve, curve.label) for curve in panel.notes if curve not in panel.series)
 
 
 def _at(group: Group, curve: Curve) -> float | UnsetType | None:

@@ -220,16 +220,15 @@ def ntk(*, has_noise_kernel: bool, preconditioned: bool = False, per_output: boo
 
 def _tail_index() -> Panel:
     """The upper bound first, as the lower one ends where K is 1."""
+    lower = Curve(record="ntk", field="tail_index_lower", label="lower")
     return Panel(
-        title="tail bounds if least squares",
-        remark="of homogenised SGD's index",
+        title="tail index bounds if least squares",
+        remark="of homogenised SGD",
         scale="log",
-        series=(
-            Curve(record="ntk", field="tail_index_upper", label="upper"),
-            Curve(record="ntk", field="tail_index_lower", label="lower"),
-        ),
-        references=(Curve(record="ntk", field="tail_index_threshold", label="finite variance"),),
+        series=(Curve(record="ntk", field="tail_index_upper", label="upper"), lower),
+        references=(Curve(record="ntk", field="tail_index_threshold", label="edge of finite variance"),),
         error=Curve(record="ntk", field="tail_index_error", label="error"),
+        notes=(lower,),
     )
 
 

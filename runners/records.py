@@ -70,6 +70,11 @@ class Panel(Struct, frozen=True, kw_only=True, omit_defaults=True):
     edge: Edge | None = None
     """The limit of stability that the panel tells of."""
 
+    @property
+    def headline(self) -> str:
+        """What the headline number is called where no frame has the title: of several series it says which."""
+        return self.title if len(self.series) == 1 else f"{self.series[0].label} {self.title}"
+
 
 class DataDescription(Struct, frozen=True, kw_only=True):
     """The data as the run used it."""

@@ -20,7 +20,7 @@ from runners.records import Curve, EventRecord, Panel
 SPARK_CELLS = 8
 """Cells of the ratio's sparkline."""
 DROPPED_FIRST = ("cost", "notes", "remark", "spark", "error", "ratio", "scale", "at", "value")
-"""What the title leaves out where there is no room, in this order."""
+"""What the title leaves out where there is no room, in this order; what fits once something longer is out comes back."""
 MARKS = {
     "checkpoint": "c",
     "diverged": "!",
@@ -131,11 +131,7 @@ def title_row(parts: dict[str, Part], width: int, *, ascii_only: bool = False) -
     left_corner, edge, right_corner = "+-+" if ascii_only else "╭─╮"
     if width < 2:
         return [(edge * width, "frame")]
-    kept = dict(parts)
-    for name in DROPPED_FIRST:
-        if _length(kept) <= width:
-            break
-        kept.pop(name, None)
+    kept = _fitting(parts, width)
     name, role = kept.pop("name")
     name = set_cell_size(name, min(cell_len(name), max(0, width - 4)))
     left: list[Part] = [(name, role), *(kept.pop(part) for part in LEFT if part in kept)]
@@ -144,6 +140,20 @@ def title_row(parts: dict[str, Part], width: int, *, ascii_only: bool = False) -
     end: list[Part] = [(" ", "frame"), *right, (f" {right_corner}", "frame")] if right else [(right_corner, "frame")]
     room = width - sum(cell_len(text) for text, _ in [*row, *end])
     return [*row, (edge * room, "frame"), *end]
+
+
+def _fitting(parts: dict[str, Part], width: int) -> dict[str, Part]:
+    """The parts that there is room for. Where the long remark goes, the notes may fit after all."""
+    kept = dict(parts)
+    for name in DROPPED_FIRST:
+        if _length(kept) <= width:
+            break
+        kept.pop(name, None)
+    if kept.keys() | {"cost", "notes", "remark"} >= parts.keys():
+        for name in ("notes", "cost"):
+            wider = {part: text for part, text in parts.items() if part in kept or part == name}
+            kept = wider if _length(wider) <= width else kept
+    return kept
 
 
 def _length(parts: dict[str, Part]) -> int:

@@ -78,7 +78,7 @@ def last_value(snapshot: RunSnapshot, curve: Curve | None) -> float | None:
 
 def panel_words(snapshot: RunSnapshot, panel: Panel) -> str:
     """A panel in one line: headline number, what it is held against, notes."""
-    head = f"{panel.title} {reading(snapshot, panel.series[0])}"
+    head = f"{panel.headline} {reading(snapshot, panel.series[0])}"
     if panel.x and (record := snapshot.last.get(panel.series[0].record)):
         head = f"{panel.title} of step {record.step:,}"
     elif panel.unit and last_value(snapshot, panel.series[0]) is not None:

@@ -261,7 +261,7 @@ async def test_a_small_terminal_gets_a_line_for_each_panel_in_place_of_charts(ru
     async with app_of(filled(run)).run_test(size=(20, 5)) as pilot:
         shown = await look(pilot)
 
-    assert shown.splitlines()[:4] == [" running   62 %", " loss 0.0100", " sharpness 6.70 =…", " NTK trace 240 = 0…"]
+    assert shown.splitlines()[:4] == [" running   62 %", " train loss 0.0100", " sharpness 6.70 =…", " NTK trace 240 = 0…"]
 
 
 @pytest.mark.slow

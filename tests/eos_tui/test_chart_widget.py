@@ -309,6 +309,16 @@ def test_a_title_says_what_its_numbers_are_as_long_as_there_is_room():
     assert narrow.startswith("╭ sharpness ─")
 
 
+def test_where_a_long_remark_goes_the_notes_that_fit_stay():
+    panel = msgspec.structs.replace(PANEL, remark="of the raw parameters, not those trained")
+    parts = title_parts(panel, Source(snapshot(80)), scale="linear")
+
+    row = "".join(text for text, _ in title_row(parts, 80))
+
+    assert row.startswith("╭ sharpness ─")
+    assert row.endswith("─ 2.53 ± 0.001 = 0.380 of 2/lr, K 0.710 ▄▄▄▄▄▄▄▄ ╮")
+
+
 def test_the_title_says_that_a_number_is_not_finite():
     state = replace(empty(Path("run")), traces={("sharpness", "value"): Trace.empty().extended([0], [None])})
 

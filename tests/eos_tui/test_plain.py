@@ -28,7 +28,7 @@ def test_a_measurement_is_one_line_with_the_loss_of_its_step(run: FakeRun) -> No
 
     lines = lines_of(run)
 
-    assert lines == ["step 120   loss 0.04120  sharpness 2.533 ±0.001 = 0.380 of 2/lr"]
+    assert lines == ["step 120   train loss 0.04120  sharpness 2.533 ±0.001 = 0.380 of 2/lr"]
 
 
 def test_a_density_takes_more_than_a_line_which_says_that_it_was_measured(run: FakeRun) -> None:
@@ -37,7 +37,7 @@ def test_a_density_takes_more_than_a_line_which_says_that_it_was_measured(run: F
     run.step(120, loss=0.0412)
     run.step(121)
 
-    assert lines_of(run) == ["step 120   loss 0.04120  Hessian spectral density measured  smoothing width 0.2500"]
+    assert lines_of(run) == ["step 120   train loss 0.04120  Hessian spectral density measured  smoothing width 0.2500"]
 
 
 def test_a_list_of_eigenvalues_takes_more_than_a_line(run: FakeRun) -> None:
@@ -47,7 +47,7 @@ def test_a_list_of_eigenvalues_takes_more_than_a_line(run: FakeRun) -> None:
     run.step(120, loss=0.0412)
     run.step(121)
 
-    assert lines_of(run) == ["step 120   loss 0.04120"]
+    assert lines_of(run) == ["step 120   train loss 0.04120"]
 
 
 def test_steps_without_a_measurement_make_no_line(run: FakeRun) -> None:
@@ -65,7 +65,7 @@ def test_a_run_that_measures_nothing_shows_its_progress_every_ten_seconds(run: F
 
     lines = lines_of(run)
 
-    assert lines == ["step 1000  loss 0.5000", "step 2000  loss 0.5000"]
+    assert lines == ["step 1000  train loss 0.5000", "step 2000  train loss 0.5000"]
 
 
 def test_what_is_measured_rarely_has_its_column_and_the_others_keep_theirs(run: FakeRun) -> None:
@@ -77,11 +77,20 @@ def test_what_is_measured_rarely_has_its_column_and_the_others_keep_theirs(run: 
     lines = lines_of(run)
 
     assert lines == [
-        "step 0     loss 0.5000  sharpness 2.000 ±0.001 = 0.300 of 2/lr  "
+        "step 0     train loss 0.5000  sharpness 2.000 ±0.001 = 0.300 of 2/lr  "
         "NTK trace 90.00 ±2 = 0.237 of its threshold  test loss 0.5000  K 0.2605",
-        "step 10    loss 0.4854  sharpness 2.048 ±0.001 = 0.307 of 2/lr",
-        f"{'step 12':107}  test loss 0.4000",
+        "step 10    train loss 0.4854  sharpness 2.048 ±0.001 = 0.307 of 2/lr",
+        f"{'step 12':113}  test loss 0.4000",
     ]
+
+
+def test_of_a_panel_with_several_series_each_number_says_which_it_is_and_stands_there_once(run: FakeRun) -> None:
+    upper, lower = (Curve(record="ntk", field=f"tail_index_{name}", label=name) for name in ("upper", "lower"))
+    run.header(panels=(Panel(title="tail index bounds", series=(upper, lower), notes=(lower,)),))
+    run.ntk(10, 3443.0, tail_index_upper=9.2, tail_index_lower=4.6)
+    run.step(11)
+
+    assert lines_of(run) == ["step 10    upper tail index bounds 9.200  lower tail index bounds 4.600"]
 
 
 def test_numbers_that_are_not_finite_are_named_so(run: FakeRun) -> None:
@@ -90,7 +99,7 @@ def test_numbers_that_are_not_finite_are_named_so(run: FakeRun) -> None:
     run.step(10, loss=None)
     run.step(11)
 
-    assert lines_of(run) == ["step 10    loss not finite  sharpness not finite ±0.001 = not finite of 2/lr"]
+    assert lines_of(run) == ["step 10    train loss not finite  sharpness not finite ±0.001 = not finite of 2/lr"]
 
 
 def test_a_large_error_is_written_out(run: FakeRun) -> None:

@@ -201,7 +201,7 @@ def test_a_panel_in_one_line_tells_what_was_not_measured_from_what_is_not_finite
 
     rows = [text(row) for row in panel_rows(snapshot_of(run), 80, 3)]
 
-    assert rows == ["loss not finite", "sharpness 2.50 = 0.375 of 2/lr", "NTK trace not measured yet", "Charts need 60x15 cells."]
+    assert rows == ["train loss not finite", "sharpness 2.50 = 0.375 of 2/lr", "NTK trace not measured yet", "Charts need 60x15 cells."]
 
 
 def test_a_density_in_one_line_says_which_step_it_belongs_to(run):
