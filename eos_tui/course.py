@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 import msgspec
 
+KERNEL_KINDS = ("ntk", "tails")
+"""Records that have K; a run has one kind of them."""
 PLACES = 8
 """Places of the log, evenly from its beginning to its end."""
 PLACE_BYTES = 262_144
@@ -43,7 +45,8 @@ def read(log: Path) -> Course:
                 begin, end = size * (place - 1) // PLACES, size * place // PLACES
                 stream.seek(max(begin, end - PLACE_BYTES))
                 lines = stream.read(end - stream.tell())
-                found.append((_last("sharpness", lines).ratio, _last("ntk", lines).noise_kernel))
+                kernels = (_last(kind, lines).noise_kernel for kind in KERNEL_KINDS)
+                found.append((_last("sharpness", lines).ratio, next((kernel for kernel in kernels if kernel is not None), None)))
     except OSError:
         return Course()
     return Course(*zip(*found, strict=True))

@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from eos_tui import snapshot
+from eos_tui.course import KERNEL_KINDS
 from eos_tui.log_reader import KINDS, UNDECODABLE
 from eos_tui.snapshot import RunSnapshot
 from runners.errors import LogError
@@ -19,7 +20,7 @@ from runners.run_folder import RunFolder
 
 TAIL_BYTES = 65_536
 """Of the end of a log: some 500 records. The header, a line of up to as many bytes, is read from the beginning."""
-ROW_KINDS = frozenset({"step", "sharpness", "ntk", "event", "end"})
+ROW_KINDS = frozenset({"step", "sharpness", "event", "end", *KERNEL_KINDS})
 """What a row is made of, beside the header."""
 EVENTS = 20
 """Last events that are looked at: enough to tell whether a run is paused."""
@@ -50,6 +51,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     ratio: float | None = None
     """Sharpness over the optimizer's threshold."""
     noise_kernel: float | None = None
+    """K, measured of a net or, of a simulated least squares, given."""
     created: str | None = None
     """UTC, ISO 8601."""
     age_seconds: float | None = None
@@ -114,7 +116,7 @@ def row_of(seen: RunSnapshot, *, now: float) -> Row:
         loss=_number(seen.last.get("step"), "loss"),
         sharpness=_number(seen.last.get("sharpness"), "value"),
         ratio=_number(seen.last.get("sharpness"), "ratio"),
-        noise_kernel=_number(seen.last.get("ntk"), "noise_kernel"),
+        noise_kernel=next((_number(seen.last[kind], "noise_kernel") for kind in KERNEL_KINDS if kind in seen.last), None),
         created=created,
         age_seconds=None if created is None else seconds_since(created, now),
     )

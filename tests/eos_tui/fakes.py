@@ -26,6 +26,7 @@ from runners.records import (
     Request,
     SharpnessRecord,
     StepRecord,
+    TailsRecord,
 )
 from runners.run_folder import RunFolder
 
@@ -145,6 +146,13 @@ class FakeRun:
             "seconds": 0.02,
         }
         self.write(SharpnessRecord(**(given | fields)))
+
+    def tails(self, step: int, noise_kernel: float | None) -> None:
+        """What a simulated ensemble of least squares records beside its loss."""
+        table = dict.fromkeys(("levels", "survival", "survival_fit", "quantiles_fit", "quantiles"), (0.0,))
+        numbers = dict.fromkeys(("index", "error", "scale", "distance", "hill", "hill_error"), 1.0)
+        given: dict[str, Any] = {"step": step, "time": step / 100, "noise_kernel": noise_kernel, "num_paths": 100, "seconds": 0.0}
+        self.write(TailsRecord(**given, **numbers, **table))
 
     def ntk(self, step: int, trace: float | None, *, threshold: float = 380.0, **fields: Any) -> None:
         ratio = None if trace is None else trace / threshold

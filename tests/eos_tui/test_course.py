@@ -22,6 +22,14 @@ def test_the_last_ratio_before_each_place_is_given(run):
     assert ratios == pytest.approx([place / PLACES for place in range(1, PLACES + 1)], abs=0.02)
 
 
+def test_k_is_found_in_the_records_of_a_simulated_least_squares(run):
+    run.header()
+    for step in range(400):
+        run.tails(step, 0.5 if step < 200 else 0.75)
+
+    assert course.read(run.folder.log).noise_kernel == (0.5,) * 4 + (0.75,) * 4
+
+
 def test_where_nothing_was_measured_there_is_nothing(run):
     run.header()
     for step in range(400):

@@ -41,6 +41,16 @@ def test_a_row_has_the_last_numbers_of_each_kind(run: FakeRun) -> None:
     }
 
 
+def test_the_k_of_a_simulated_least_squares_stands_in_its_row(run: FakeRun) -> None:
+    run.header()
+    run.step(5)
+    run.tails(5, 0.5031)
+
+    row = summary.row(run.folder, now=NOW)
+
+    assert (row.noise_kernel, row.sharpness) == (0.5031, None)
+
+
 def test_a_long_log_says_the_same_as_a_short_one(run: FakeRun) -> None:
     run.header()
     run.progress(range(3000))
