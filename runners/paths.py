@@ -20,9 +20,9 @@ from msgspec import UNSET
 from runners import data
 from runners.blocks import Blocks
 from runners.ensembles import Ensemble, seed_of
-from runners.errors import SpecError
+from runners.errors import DataError, SpecError
 from runners.experiments import LeastSquaresSpec, Paths
-from runners.measure import tails
+from runners.measure import stable, tails
 from runners.measure.operators import full_precision
 from runners.programs import Program
 from runners.records import AnyRecord, Curve, DataDescription, Edge, EventRecord, Header, MetricsRecord, Panel, StepRecord, TailsRecord
@@ -208,7 +208,7 @@ class PathsRunner(Ensemble):
     def _tails(self, along: Float[np.ndarray, " paths"], clock: Clock) -> TailsRecord:
         began = time.perf_counter()
         centred, bounds = along - np.median(along), self._bounds
-        fit, hill = tails.student_t(centred), tails.hill(centred, HILL_SHARE)
+        fit, hill, stable_fit = tails.student_t(centred), tails.hill(centred, HILL_SHARE), _stable(centred)
         beyond, ranks = tails.survival(centred), tails.quantiles(centred, fit)
         levels = np.array(beyond.levels) / fit.scale
         return TailsRecord(
@@ -222,6 +222,8 @@ class PathsRunner(Ensemble):
             error=fit.error,
             scale=fit.scale,
             distance=fit.distance,
+            stable=stable_fit.index if stable_fit else UNSET,
+            stable_distance=stable_fit.distance if stable_fit else UNSET,
             hill=hill.index,
             hill_error=hill.error or 0.0,
             levels=tuple(map(float, np.log10(levels))),
@@ -257,6 +259,13 @@ class PathsRunner(Ensemble):
         is_there = jnp.arange(len(losses)) < count
         loss = jnp.mean(losses, where=is_there)
         return Seen(loss, jnp.sum(jnp.square(losses - loss), where=is_there), along)
+
+
+def _stable(samples: Float[np.ndarray, " samples"]) -> stable.Stable | None:
+    try:
+        return stable.stable(samples)
+    except DataError:
+        return None
 
 
 def _divided(simulation: Paths, num_modes: int, itemsize: int) -> tuple[int, tuple[int, int, int]]:
@@ -326,5 +335,6 @@ def _panels(*, has_exact: bool, has_lower: bool) -> tuple[Panel, ...]:
         title="quantiles",
         series=(tail("quantiles", "paths"), tail("quantiles_fit", "Student t")),
         x=tail("quantiles_fit", "of the fitted Student t"),
+        notes=(tail("distance", "KS of t"), tail("stable_distance", "KS of stable")),
     )
     return loss, index, survival, quantiles

@@ -481,6 +481,10 @@ class TailsRecord(Record, frozen=True, kw_only=True, tag="tails"):
     """Of the fitted t."""
     distance: Number
     """Kolmogorov and Smirnov's: the largest difference of the distribution functions, of the sample and fitted."""
+    stable: Number | UnsetType = UNSET
+    """Index of the symmetric stable law with the same quantiles of |x| at 50 and 90 %, at most 2; absent, as its distance, below 0.5."""
+    stable_distance: Number | UnsetType = UNSET
+    """Kolmogorov and Smirnov's, of that law."""
     hill: Number
     """Hill's estimate, from the largest hundredth."""
     hill_error: Number

@@ -15,7 +15,8 @@ from jaxtyping import Float
 
 from runners.errors import DataError, EosError, SpecError
 from runners.formats import csv_table
-from runners.measure import tails
+from runners.measure import stable, tails
+from runners.measure.stable import Stable
 from runners.measure.tails import Quantiles, StudentT, Survival, Tail
 from runners.tails import answered, numbers
 
@@ -68,6 +69,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     estimates: list[Row]
     student_t: StudentT | None
     """Null where there is no such fit."""
+    stable: Stable | None
+    """The same."""
     survival: Survival
     """Of the distance from the mean, or from 0 where that was not subtracted."""
     quantiles: Quantiles | None
@@ -90,7 +93,7 @@ def report(request: Request) -> Report:
     found = tails.checked(_read(request))
     mean = float(np.mean(found))
     samples = found - mean if request.center else found
-    rows, fit = [], None
+    rows, fit, stable_fit = [], None, None
     for estimator in _estimators(len(samples)):
         row = Row(estimator=estimator.name, used=estimator.used, blind=estimator.blind)
         try:
@@ -101,6 +104,8 @@ def report(request: Request) -> Report:
         rows.append(msgspec.structs.replace(row, index=tail.index, error=tail.error, num_used=tail.num_used))
         if isinstance(tail, StudentT):
             fit = tail
+        if isinstance(tail, Stable):
+            stable_fit = tail
     return Report(
         source=request.path + (f", column {request.column}" if request.column else ""),
         num_samples=len(samples),
@@ -108,9 +113,10 @@ def report(request: Request) -> Report:
         centered=request.center,
         estimates=rows,
         student_t=fit,
+        stable=stable_fit,
         survival=tails.survival(samples),
         quantiles=None if fit is None else tails.quantiles(samples, fit),
-        notes=list(_notes(fit, rows, centered=request.center)),
+        notes=list(_notes(fit, stable_fit, rows, centered=request.center)),
     )
 
 
@@ -129,16 +135,18 @@ def _estimators(num_samples: int) -> Iterator[_Estimator]:
     yield _Estimator("generalised Pareto", lambda x: tails.pareto(x, wide), f"largest {wide:.2g} of all", "bias by the level it begins at")
     yield _Estimator("power law (powerlaw)", tails.power_law, "beyond a level it finds", search)
     yield _Estimator("Hill (tailestim)", tails.double_bootstrap, "as many as it finds best", search)
+    yield _Estimator("stable, two quantiles", stable.stable, "|x| at 50 and 90 %", "indices above 2; what lies beyond the 90 %")
     yield _Estimator("stable (Mohammadi)", tails.mohammadi, "sums of blocks", "indices above 2, of which it makes at most 2")
 
 
-def _notes(fit: StudentT | None, rows: list[Row], *, centered: bool) -> Iterator[str]:
+def _notes(fit: StudentT | None, stable_fit: Stable | None, rows: list[Row], *, centered: bool) -> Iterator[str]:
     """What stands against taking the numbers as they are."""
     # Of Hill's estimate too, as a centre that is far off makes Student's t too light.
     if centered and any(row.index is not None and row.index < WITH_VARIANCE for row in rows[:2]):
         yield "Where the variance is infinite the mean is far from the centre: subtract the median, say, and pass --no-center."
-    if fit is not None and fit.p < REJECTED:
-        yield f"Student's t does not fit: p = {fit.p:.2g}, which is too large still, as the fit was made to these numbers."
+    for name, law in (("Student's t", fit), ("The symmetric stable law", stable_fit)):
+        if law is not None and law.p < REJECTED:
+            yield f"{name} does not fit: p = {law.p:.2g}, which is too large still, as the fit was made to these numbers."
     if fit is not None and not fit.is_bounded:
         yield f"Nothing bounds the index above: a Gaussian is not rejected at 5 % in favour of Student's t with {fit.index:,.0f}."
 

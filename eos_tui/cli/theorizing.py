@@ -123,10 +123,9 @@ def _of_sample(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "mean", f"{_number(found['mean'])}, {'subtracted' if found['centered'] else 'not subtracted'}"
     if fit:
         yield "scale of t", f"{_number(fit['scale'])} +- {_number(fit['scale_error'], 2)}"
-        yield (
-            "fit of t",
-            f"distance {_number(fit['distance'], 3)}, p {_number(fit['p'], 2)}, too large as the fit was made to these numbers",
-        )
+    for name, law in (("fit of t", fit), ("stable law", found["stable"])):
+        if law:
+            yield name, f"distance {_number(law['distance'], 3)}, p {_number(law['p'], 2)}, too large as it was fitted to these numbers"
 
 
 def _print_named(pairs: Iterable[tuple[str, str]]) -> None:

@@ -5,7 +5,7 @@ import pytest
 
 from runners import tail_fit
 from runners.errors import DataError, SpecError
-from runners.measure import tails
+from runners.measure import stable, tails
 from runners.tail_fit import Request
 
 
@@ -35,7 +35,8 @@ def test_all_estimators_see_the_numbers_less_their_mean(tmp_path, numbers):
     assert [row.index for row in found.estimates[:3]] == pytest.approx([tail.index for tail in expected])
     assert [row.error for row in found.estimates[:3]] == pytest.approx([tail.error for tail in expected])
     assert [row.num_used for row in found.estimates[:3]] == [2000, 50, 250]
-    assert found.estimates[5].index == pytest.approx(tails.mohammadi(centered).index)
+    assert found.estimates[5].index == found.stable.index == pytest.approx(stable.stable(centered).index)
+    assert found.estimates[6].index == pytest.approx(tails.mohammadi(centered).index)
     assert found.estimates[1].used == "largest 0.025 of all"
     assert (found.num_samples, found.mean, found.centered) == (2000, pytest.approx(numbers.mean()), True)
     assert found.student_t.index == found.estimates[0].index
@@ -61,10 +62,14 @@ def test_an_estimator_that_cannot_be_had_says_why_in_its_row(tmp_path):
     assert (found.student_t, found.quantiles, rows["Hill"].index) == (None, None, None)
 
 
+STABLE = "The symmetric stable law does not fit: p = "
 NOTES = {
-    "a mean without a variance": (np.tan(np.linspace(-1.57, 1.5, 200)), ["the mean is far from the centre", "Student's t does not fit"]),
+    "a mean without a variance": (
+        np.tan(np.linspace(-1.57, 1.5, 200)),
+        ["the mean is far from the centre", "Student's t does not fit", STABLE],
+    ),
     "a Gaussian": (np.random.default_rng(0).standard_normal(200), ["Nothing bounds the index above: a Gaussian is not rejected"]),
-    "two values": (np.tile([-1.0, 1.0, 1.5], 50), ["Student's t does not fit: p = ", "Nothing bounds the index above"]),
+    "two values": (np.tile([-1.0, 1.0, 1.5], 50), ["Student's t does not fit: p = ", STABLE, "Nothing bounds the index above"]),
 }
 
 
