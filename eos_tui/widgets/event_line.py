@@ -22,7 +22,8 @@ SEPARATOR: Part = (" · ", "dim")
 def edge_rows(snapshot: RunSnapshot, width: int, height: int) -> Sequence[Row]:  # noqa: ARG001 - one row whatever the height
     """Which edge binds, and what is nearest to its threshold, or farthest past it, first; what moves the edge where there is room."""
     found = edges(snapshot)
-    head, brief = ([(words, "bold"), SEPARATOR] if words else [] for words in (binding_edge(snapshot), binding_edge(snapshot, short=True)))
+    binding = [(words, "bold") for words in (binding_edge(snapshot), binding_edge(snapshot, short=True)) if words]
+    head, brief = ([words, SEPARATOR] if found else [words] for words in binding) if binding else ([], [])
     long, short = _edge_row([(edge.long, edge.ratio) for edge in found]), _edge_row([(edge.short, edge.ratio) for edge in found])
     bare = _edge_row([(edge.bare, edge.ratio) for edge in found])
     rows = [[*head, *long], [*head, *short], [*brief, *short], [*brief, *bare]]

@@ -112,7 +112,9 @@ def binding_edge(snapshot: RunSnapshot, *, short: bool = False) -> str:
         return f"nearest edge: {words}"
     if ratio >= AT_EDGE[0]:
         return f"binding edge: {words}"
-    return f"binding edge: none, nearest {words}" if len(known) > 1 else "binding edge: none"
+    # A lone edge whose panel has a threshold stands beside this already.
+    is_told = len(known) == 1 and any(panel.ratio for panel in panels)
+    return "binding edge: none" if is_told else f"binding edge: none, nearest {words}"
 
 
 def _notes(snapshot: RunSnapshot, panel: Panel) -> str:

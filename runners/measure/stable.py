@@ -20,9 +20,8 @@ LEAST, MOST = 0.5, 2.0
 """Indices that are looked for; at 2 the law is Gaussian."""
 INNER, OUTER = 0.5, 0.9
 """Shares of |x| below the two quantiles: the quarters and the twentieths of a symmetric law."""
-NODES = 129
-"""At which the distribution function is taken; between them it is off by less than 1e-4, beyond 200 by 2e-4, as scipy's."""
-
+NODES = 33
+"""At which the distribution function is taken; off by less than 3e-4, from index 0.6 on 2e-4, as scipy's is by itself beyond 200."""
 QUANTILE_NODES = 31
 
 
@@ -52,7 +51,7 @@ def stable(samples: Float[np.ndarray, " samples"]) -> Stable:
     Raises:
         DataError: If there are too few samples, too many are 0, or the index would be below LEAST.
 
-    Cost: 0.07 s and a sort; half a second more the first time.
+    Cost: 0.02 s and a sort; half a second more the first time.
 
     Source: McCulloch (1986), Communications in Statistics - Simulation and Computation 15, for the quantiles; he has tables.
     """
@@ -84,7 +83,7 @@ def distribution(index: float) -> Callable[[Float[np.ndarray, " x"]], Float[np.n
     """
     nodes = np.linspace(0, 1, NODES)
     values = np.append(scipy.stats.levy_stable.cdf(np.tan(np.pi / 2 * (1 - (1 - nodes[:-1]) ** 3)), index, 0.0), 1.0)
-    half = scipy.interpolate.PchipInterpolator(nodes, values)
+    half = scipy.interpolate.CubicSpline(nodes, values)
 
     def at(x: Float[np.ndarray, " x"]) -> Float[np.ndarray, " x"]:
         upper = half(1 - np.cbrt(1 - 2 / np.pi * np.arctan(np.abs(x))))

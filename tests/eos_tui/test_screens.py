@@ -187,6 +187,15 @@ def test_a_single_edge_that_is_far_binds_nothing_and_an_unknown_one_is_not_spoke
     assert text(row) == "binding edge: none · sharpness below its edge: 0.375 of 2/lr"
 
 
+def test_a_single_edge_that_no_panel_has_a_threshold_for_is_said_however_far_it_is(run):
+    with_edges(run, panels=(structs.replace(NTK, ratio=None),))
+    run.ntk(100, 120.0)
+
+    wide, narrow = (text(edge_rows(snapshot_of(run), width, 1)[0]) for width in (80, 40))
+    assert wide == "binding edge: none, nearest stochastic at 0.347 (moved by lr or batch size)"
+    assert narrow == "nearest edge: stochastic at 0.347"
+
+
 def test_nothing_is_said_of_edges_that_no_record_has(run):
     run.header()
     run.sharpness(100, None)

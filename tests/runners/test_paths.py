@@ -7,6 +7,7 @@ import msgspec
 import numpy as np
 import pytest
 import scipy.integrate
+import sklearn.datasets
 
 from runners import kinds, paths, spec_file
 from runners.blocks import Blocks
@@ -18,16 +19,18 @@ CONFIGS = ("heavy-tails-gaussian", "heavy-tails-digits", "heavy-tails-features")
 
 
 def asked(runner="sde", *, spectrum=(1.0, 0.5, 0.1), lr=0.3, batch_size=1, n=60, paths=2000, chunk=512, steps=12, every=4, **tables):
+    gaussian = {
+        "name": "gaussian",
+        "num_train": n,
+        "num_features": len(spectrum),
+        "spectrum": list(spectrum),
+        "covariance": "empirical",
+        "noise_std": 0.5,
+    }
+    other = tables.pop("data", {})
     document = {
         "runner": runner,
-        "data": {
-            "name": "gaussian",
-            "num_train": n,
-            "num_features": len(spectrum),
-            "spectrum": list(spectrum),
-            "covariance": "empirical",
-            "noise_std": 0.5,
-        },
+        "data": other if "name" in other else gaussian | other,
         "optimizer": {"name": "sgd", "lr": lr, "batch_size": batch_size, "sampling": "with_replacement"},
         "simulation": {"num_paths": paths, "chunk": chunk, "record_every": every},
         "run": {"steps": steps, "seed": 3},
@@ -324,12 +327,59 @@ def test_for_any_spectrum_the_fitted_index_lies_between_the_bounds(seed):
     assert found.lower - slack <= found.index <= found.upper + slack
 
 
+def unit_range(matrix):
+    return (matrix - matrix.min()) / (matrix.max() - matrix.min())
+
+
+def of_the_paper(name):
+    """Matrix and targets as the notebooks of arXiv 2402.01382 draw them, numbers of the numpy generator with seed 1 among them."""
+    rng = np.random.RandomState(1)
+    if name == "gaussian":
+        matrix = unit_range(rng.standard_normal((2000, 200)))
+        return matrix, matrix @ (3 * rng.standard_normal(200)) + 3 * rng.standard_normal(2000)
+    pixels, digits = sklearn.datasets.load_digits(return_X_y=True)
+    targets = 0.1 * digits
+    targets[-1] = 0
+    if name == "features":
+        pixels = np.maximum(pixels @ rng.standard_normal((64, 200)) / 8, 0)
+    return unit_range(pixels), targets
+
+
 @pytest.mark.slow
-def test_the_tail_of_sgd_on_the_digits_is_far_lighter_than_the_diffusions_bounds():
-    keys = ["runner=sgd-ensemble", "run.steps=2000", "simulation.record_every=2000", "simulation.num_paths=10000"]
+@pytest.mark.parametrize(
+    ("name", "lr", "start", "steps", "bounds", "index", "scale"),
+    [
+        ("gaussian", 0.02, 0.5, 1000, (2.909, 2.955), (20, math.inf), 0.666),
+        ("digits", 0.1, 0.1, 10_000, (2.477, 2.913), (11, 17), 0.0825),
+        ("features", 0.2, 0.1, 10_000, (2.702, 3.056), (8.5, 13), 0.0656),
+    ],
+)
+def test_the_tail_of_sgd_on_the_papers_own_numbers_is_far_lighter_than_the_diffusions_bounds(
+    tmp_path, name, lr, start, steps, bounds, index, scale
+):
+    """Scales are those of another program's 6,000 to 10,000 iterates, and indices between what 10,000 may come to.
 
-    found = of(TailsRecord, records(spec_file.load("heavy-tails-digits", keys)))[2000]
+    That of the Gaussian matrix is 93 +- 20 by 120,000 iterates: one 10,000 of them gave 34 +- 9, and another no index below infinity.
+    """
+    matrix, targets = of_the_paper(name)
+    np.savez(tmp_path / "data.npz", x=matrix, y=targets)
+    spec = asked(
+        "sgd-ensemble",
+        lr=lr,
+        paths=10_000,
+        chunk=4096,
+        steps=steps,
+        every=steps,
+        data={"name": "npz", "path": str(tmp_path / "data.npz"), "num_test": 0},
+        least_squares={"start": start},
+    )
 
-    # 10,000 iterates of another program gave 13.4.
-    assert abs(found.index - 13.4) <= 4 * found.error
-    assert found.index > found.upper + 3
+    found = of(TailsRecord, records(spec))[steps]
+
+    assert (found.lower, found.upper) == pytest.approx(bounds, abs=6e-4)
+    assert index[0] <= (found.index or math.inf) <= index[1]
+    assert index[0] > found.upper + 3
+    # Both scales have an error of 1.5 %, and go with the fitted index.
+    assert found.scale == pytest.approx(scale, rel=0.06)
+    # Neither law is rejected, though by less than the number of iterates in the paper, 1,000.
+    assert max(found.distance, found.stable_distance) * math.sqrt(1000) < 1.358

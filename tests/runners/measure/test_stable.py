@@ -22,14 +22,14 @@ def test_the_distribution_function_is_fouriers_integral(index):
     found = stable.distribution(index)(np.concatenate([-x, x]))
 
     expected = np.array([integral(each, index) for each in x])
-    np.testing.assert_allclose(found, np.concatenate([1 - expected, expected]), atol=3e-5)
+    np.testing.assert_allclose(found, np.concatenate([1 - expected, expected]), atol=2e-4)
 
 
 def test_it_is_gaussian_and_cauchy_where_it_has_to_be():
     x = np.linspace(-30, 30, 1001)
 
-    np.testing.assert_allclose(stable.distribution(2.0)(x), scipy.stats.norm.cdf(x, scale=2**0.5), atol=2e-6)
-    np.testing.assert_allclose(stable.distribution(1.0)(x), scipy.stats.cauchy.cdf(x), atol=1e-6)
+    np.testing.assert_allclose(stable.distribution(2.0)(x), scipy.stats.norm.cdf(x, scale=2**0.5), atol=2e-5)
+    np.testing.assert_allclose(stable.distribution(1.0)(x), scipy.stats.cauchy.cdf(x), atol=2e-5)
 
 
 @pytest.mark.parametrize(("ratio", "index"), [(2.5, 1.916), (2.8, 1.664), (3.5, 1.391), (5.0, 1.128), (10.0, 0.818), (15.0, 0.698)])
