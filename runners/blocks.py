@@ -37,7 +37,7 @@ class Blocks:
         free, needed = shutil.disk_usage(folder).free, self._num_bytes
         if needed > free:
             raise OutputError(
-                f"{folder}: {free / 2**30:.1f} GiB are free, and {needed / 2**30:.1f} GiB are needed for what memory is not to hold. "
+                f"{folder}: {free / 2**30:.1f} GiB are free, and {needed / 2**30:.1f} GiB are needed for arrays too large for memory. "
                 "Set TMPDIR to a folder with more room, or ask for less."
             )
         self._file = tempfile.TemporaryFile(prefix="eos-")  # noqa: SIM115

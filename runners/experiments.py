@@ -115,7 +115,7 @@ class Paths(Simulation, frozen=True):
     num_paths: Annotated[int, Meta(ge=1000)] = 10_000
     record_every: PositiveInt = 50
     chunk: PositiveInt = 4096
-    """Paths that are computed at one time, which bounds the memory."""
+    """Paths that are computed at one time; at most as many as take 64 MiB."""
 
 
 class DiffusionPaths(Paths, frozen=True):

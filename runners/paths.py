@@ -270,9 +270,10 @@ def _stable(samples: Float[np.ndarray, " samples"]) -> stable.Stable | None:
 
 def _divided(simulation: Paths, num_modes: int, itemsize: int) -> tuple[int, tuple[int, int, int]]:
     """How many blocks there are, and of each how many chunks of how many paths of how many modes."""
-    chunks = math.ceil(simulation.num_paths / simulation.chunk)
+    fitting = max(1, BLOCK_BYTES // (num_modes * itemsize))
+    chunks = math.ceil(simulation.num_paths / min(simulation.chunk, fitting))
     paths = math.ceil(simulation.num_paths / chunks)
-    blocks = math.ceil(chunks / max(1, BLOCK_BYTES // (paths * num_modes * itemsize)))
+    blocks = math.ceil(chunks / (fitting // paths))
     return blocks, (math.ceil(chunks / blocks), paths, num_modes)
 
 
