@@ -10,15 +10,19 @@ import msgspec
 
 from runners.records import AnyRecord, EventRecord
 
+BLOCK_BYTES = 65_536
+"""Read at a time, backwards from a log's end."""
+
 
 class LogWriter:
     """The open log of a run.
 
     Each record goes out in one `os.write` on a descriptor opened with O_APPEND, so a reader never sees two records
-    mixed, and a crash leaves at most one torn line at the end.
+    mixed, and a crash leaves at most one torn line at the end. What is appended after a crash takes its place.
     """
 
     def __init__(self, path: Path) -> None:
+        _cut_torn_line(path)
         self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
         self._encoder = msgspec.json.Encoder()
 
@@ -47,6 +51,23 @@ class LogWriter:
         line = self._encoder.encode(record) + b"\n"
         while line:
             line = line[os.write(self._descriptor, line) :]
+
+
+def _cut_torn_line(path: Path) -> None:
+    """Cut what a crash, or an incomplete copy, left behind the log's last whole line."""
+    if not path.exists():
+        return
+    with open(path, "r+b") as log:
+        end = size = log.seek(0, os.SEEK_END)
+        while end:
+            begin = max(0, end - BLOCK_BYTES)
+            log.seek(begin)
+            if (last := log.read(end - begin).rfind(b"\n")) >= 0:
+                end = begin + last + 1
+                break
+            end = begin
+        if end < size:
+            log.truncate(end)
 
 
 def cut(path: Path, length: int) -> None:

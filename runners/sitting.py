@@ -18,6 +18,7 @@ from runners.records import EndRecord
 from runners.run_folder import RunFolder
 
 if TYPE_CHECKING:
+    from runners.checkpoint import Progress
     from runners.session import Runner, Session
 
 Build: TypeAlias = Callable[..., "Runner"]
@@ -111,10 +112,19 @@ def open_session(
     runner = (build or kinds.build)(spec, fresh=fresh)
     session = Session(runner, folder, log=log, signals=signals, requests=requests)
     if fresh:
+        _check_no_checkpoints(folder)
         session.start()
     else:
         _resume(session, folder, runner)
     return session
+
+
+def _check_no_checkpoints(folder: RunFolder) -> None:
+    if folder.checkpoints.is_dir() and any(folder.checkpoints.iterdir()):
+        raise CheckpointError(
+            f"{folder.log}: the log is gone, and there are checkpoints of the run. Copy the whole run folder again, or remove "
+            f"{folder.checkpoints} to begin again at step 0."
+        )
 
 
 def _resume(session: "Session", folder: RunFolder, runner: "Runner") -> None:
@@ -125,7 +135,7 @@ def _resume(session: "Session", folder: RunFolder, runner: "Runner") -> None:
     checkpoints = Checkpoints(folder.checkpoints)
     saved = checkpoints.restore(runner.state())
     if saved:
-        _cut(folder, saved[0].log_bytes)
+        _cut(folder, saved[0])
         session.resume(checkpoints, *saved)
     else:
         log_writer.cut(folder.log, 0)
@@ -133,11 +143,11 @@ def _resume(session: "Session", folder: RunFolder, runner: "Runner") -> None:
         session.event("resumed", "There was no checkpoint yet: begins again at step 0.")
 
 
-def _cut(folder: RunFolder, length: int) -> None:
+def _cut(folder: RunFolder, progress: "Progress") -> None:
     try:
-        log_writer.cut(folder.log, length)
+        log_writer.cut(folder.log, progress.log_bytes)
     except ValueError as error:
         raise CheckpointError(
-            f"{folder.log}: the log ends before the newest checkpoint ({error}). Was it copied while it was being written? "
-            f"Copy the whole run folder again."
+            f"{folder.log}: the log ends before the newest checkpoint, that of step {progress.step:,}. Was it copied while it was being "
+            f"written? Copy the whole run folder again, or remove {folder.checkpoints / str(progress.step)} to go on from an earlier one."
         ) from error

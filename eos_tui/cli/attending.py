@@ -21,7 +21,7 @@ import typer
 from eos_tui import launch, summary
 from eos_tui.cli.group import say
 from eos_tui.launch import Launched
-from eos_tui.output import is_utf8, last_lines
+from eos_tui.output import is_utf8, last_lines, one_line
 from eos_tui.plain import PlainLog, follow
 from eos_tui.snapshot import STARTING_SECONDS, Status
 from runners.errors import ExitCode, RunFolderError
@@ -230,7 +230,11 @@ def _conclude(folder: RunFolder, end: EndRecord | None, *, status: int | None = 
     if end.status == "stopped":
         say(f"`eos resume {name}` continues it.")
         return ExitCode.DONE
-    say("\n".join([f"{folder.name} {end.status}: {end.reason}", *last_lines(folder.output)]))
+    printed = last_lines(folder.output)
+    if printed and printed[-1].endswith(one_line(end.reason)):
+        # The traceback of an error that has told all there is to do.
+        printed = [f"The traceback is in {folder.output}."]
+    say("\n".join([f"{folder.name} {end.status}: {end.reason}", *printed]))
     return ExitCode.FAILED
 
 

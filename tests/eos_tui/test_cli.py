@@ -129,7 +129,17 @@ def test_runs_are_told_apart_when_a_beginning_names_several() -> None:
     result = eos("show", "digits")
 
     assert result.exit_code == 2
-    assert "is the beginning of 2 runs" in result.stderr
+    assert "is the beginning of 2 runs (digits-gd-20260131T120000Z-000b, digits-gd-20260131T120000Z-000a). Write" in result.stderr
+
+
+def test_of_many_runs_that_a_beginning_names_the_newest_are_told() -> None:
+    for letter in "abcd":
+        FakeRun(Path("runs"), name=f"digits-gd-20260131T120000Z-000{letter}")
+
+    result = eos("show", "digits")
+
+    assert "4 runs (digits-gd-20260131T120000Z-000d, " in result.stderr
+    assert "-000b, ...). Write" in result.stderr
 
 
 def test_a_run_that_is_misspelt_is_answered_with_the_nearest(finished: FakeRun) -> None:
@@ -309,6 +319,19 @@ def test_watching_a_crashed_run_says_so() -> None:
     assert result.exit_code == 1
     assert "the runner died" in result.stderr
     assert "Out of memory" in result.stderr
+
+
+def test_a_failure_that_says_what_to_do_needs_no_traceback() -> None:
+    run = FakeRun(Path("runs"))
+    run.header()
+    run.folder.output.write_text("Traceback (most recent call last):\n  a line\nrunners.errors.DataError: x.npz is gone. Copy it.\n")
+    run.end(0, status="failed", reason="x.npz is gone. Copy it.")
+
+    result = eos("watch")
+
+    assert result.exit_code == 1
+    assert f"failed: x.npz is gone. Copy it.\nThe traceback is in {run.folder.output}.\n" in result.stderr
+    assert "a line" not in result.stderr
 
 
 def test_watching_a_log_that_is_none_ends_with_3() -> None:

@@ -76,6 +76,25 @@ def test_a_reopened_log_goes_on_at_its_end(path):
     assert [line["step"] for line in lines(path)] == [0, 1, 2]
 
 
+@pytest.mark.parametrize("torn", [b'{"kind":"step","st', b"\0" * 200_000])
+def test_a_torn_line_makes_way_for_what_is_appended(path, torn):
+    LogWriter(path).write(step(0))
+    with path.open("ab") as log:
+        log.write(torn)
+
+    LogWriter(path).write(step(1))
+
+    assert [line["step"] for line in lines(path)] == [0, 1]
+
+
+def test_of_a_log_that_is_all_torn_nothing_stays(path):
+    path.write_bytes(b'{"kind":"header","sch')
+
+    LogWriter(path).write(step(0))
+
+    assert [line["step"] for line in lines(path)] == [0]
+
+
 def test_the_length_is_that_of_the_whole_lines(path):
     log = LogWriter(path)
     log.write(step(0))
