@@ -12,7 +12,7 @@ import secrets
 import shlex
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +23,8 @@ from runners.errors import RunFolderError
 from runners.records import Request
 
 DEFAULT_RUNS = Path("runs")
+MOST_NAMED = 3
+"""Runs that a message names where a word may mean several."""
 LOCK_SECONDS = 2.0
 """How long a starting runner waits for the lock: a viewer holds it for microseconds while it tests it."""
 
@@ -313,9 +315,14 @@ def find(runs: Path, text: str | None = None) -> RunFolder:
     if not matches:
         raise RunFolderError(f"{text!r}: no such run in {runs}.{_nearest(text, folders)} `eos list` shows what is there.")
     if len(matches) > 1:
-        names = ", ".join(folder.name for folder in matches[-3:])
-        raise RunFolderError(f"{text!r} is the beginning of {len(matches)} runs ({names}, ...). Write more of the name.")
+        names = some([folder.name for folder in matches])
+        raise RunFolderError(f"{text!r} is the beginning of {len(matches)} runs ({names}). Write more of the name.")
     return matches[0]
+
+
+def some(names: Sequence[str]) -> str:
+    """The last names of several, from the newest on, for a message."""
+    return ", ".join([*reversed(names[-MOST_NAMED:]), *(["..."] if len(names) > MOST_NAMED else [])])
 
 
 def reference(folder: RunFolder) -> str:

@@ -211,7 +211,7 @@ class SelfStabilizationRunner(TrainRunner):
         if self._stage == Stage.ENDED or not value >= self._threshold:
             return
         if second >= self._threshold:
-            verb = "begins not" if self._stage == Stage.WAITING else "ends"
+            verb = "does not begin" if self._stage == Stage.WAITING else "ends"
             self._stage = Stage.ENDED
             message = f"The prediction {verb}: a second eigenvalue, {second:.4g}, is above 2/lr = {self._threshold:.4g}"
             yield self._event(f"{message}, and the theory is of one.", clock)
@@ -224,7 +224,7 @@ class SelfStabilizationRunner(TrainRunner):
         found = self._projected(params, self._constrained)
         if isinstance(found, str):
             self._stage = Stage.ENDED
-            yield self._event(f"The prediction begins not: {found}", clock)
+            yield self._event(f"The prediction does not begin: {found}", clock)
         elif found.local.sharpness > (1 - self._near) * self._threshold:
             self._stage = Stage.PREDICTING
             self._constrained = found

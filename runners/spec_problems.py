@@ -266,9 +266,9 @@ def _remedy(document: Document, table: KeyPath, key: str) -> str:
         return f" Did you mean {elsewhere[0]}?"
     if near := _nearest(key, here):
         return f" Did you mean '{near}'?"
-    others = [f"{name}.{near}" for name, keys in everywhere.items() if (near := _nearest(key, keys))]
-    if others:
-        return f" Did you mean {others[0]}?"
+    tables = {known: name for name, keys in reversed(everywhere.items()) for known in keys}
+    if near := _nearest(key, list(tables)):
+        return f" Did you mean {tables[near]}.{near}?"
     return f" Expected one of: {', '.join(here)}." if here else ""
 
 

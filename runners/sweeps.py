@@ -291,7 +291,7 @@ def find(runs: Path, text: str) -> SweepFolder:
     if not names:
         raise RunFolderError(f"{text!r}: no such sweep in {runs}. `eos list` shows what is there.")
     if len(names) > 1:
-        raise RunFolderError(f"{text!r} is the beginning of {len(names)} sweeps ({', '.join(names[-3:])}, ...). Write more of the name.")
+        raise RunFolderError(f"{text!r} is the beginning of {len(names)} sweeps ({run_folder.some(names)}). Write more of the name.")
     return SweepFolder(runs / names[0])
 
 

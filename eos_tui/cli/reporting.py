@@ -154,9 +154,14 @@ def _carried_out(spec: str, grid: str, overrides: Sequence[str], *, seeds: int, 
     """The sweep over this grid, with all its runs done."""
     from eos_tui import launch, scheduling
     from eos_tui.cli import sweeping
+    from eos_tui.reports.coordinates import FEWEST_WIDTHS
     from runners import sweeps
+    from runners.errors import SpecError
 
     document, found, _, label = sweeping.asked(spec, [grid], overrides, seeds=seeds)
+    num_widths = len(found[0].values)
+    if num_widths < FEWEST_WIDTHS:
+        raise SpecError(f"--widths has {num_widths}: expected {FEWEST_WIDTHS} or more, for the errors of the slopes. Nothing was started.")
     runs = sweeping.planned(document, found, label=label, yes=False)
     texts = {axis.key: [value.text for value in axis.values] for axis in found}
     together = jobs or scheduling.default_jobs(len(runs))

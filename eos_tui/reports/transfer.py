@@ -245,7 +245,9 @@ def words(found: Group, *, tolerance: float) -> str:
     }
     low, high = (f"{end(found.shift_by_seed or (0.0,)):.4g}" for end in (min, max))
     seeds = f", of the seeds alone {low if low == high else f'{low} to {high}'}" if len(found.shift_by_seed) > 1 else ""
-    said = f"{verdicts[found.verdict]}: it moves by {found.shift:.4g} steps of x{found.grid_step:.4g}{seeds}; {tolerance:.4g} may be."
+    steps = "step" if found.shift == 1 else "steps"
+    allowed = f"up to {tolerance:.4g} counts as staying"
+    said = f"{verdicts[found.verdict]}: it moves by {found.shift:.4g} {steps} of x{found.grid_step:.4g}{seeds}; {allowed}."
     if found.exponent is None:
         return said
     size = next(iter(found.bests[0].values)).rsplit(".", 1)[-1]

@@ -326,7 +326,7 @@ def test_transfer_prints_a_table_for_each_group_and_says_by_its_exit_code_whethe
     assert code == 1
     mup, sp = out.strip().split("\n\n")
     assert mup.startswith("parametrization mup\nwidth  best lr")
-    assert "The best learning rate stays: it moves by 0 steps of x2; 1 may be." in " ".join(mup.split())
+    assert "The best learning rate stays: it moves by 0 steps of x2; up to 1 counts as staying." in " ".join(mup.split())
     assert "The best learning rate MOVES: it moves by 2 steps of x2" in " ".join(sp.split())
     assert json.loads(invoke("transfer", folder.name, "--json", runs=tmp_path)[1])["groups"][0]["verdict"] == "stays"
     assert invoke("transfer", "base", "--tolerance", "2", runs=tmp_path)[0] == 0
@@ -361,6 +361,14 @@ def test_a_sweep_of_a_check_is_checked_again_without_new_runs(tmp_path: Path) ->
     assert "layer_0  FAIL  -0.50 ± 0.00  moves less the wider the net is" in out
     assert "Does not pass: layer_0." in out
     assert invoke("coord-check", folder.name, "--tolerance", "0.6", runs=tmp_path)[0] == 0
+
+
+def test_a_check_of_too_few_widths_makes_no_runs(tmp_path: Path) -> None:
+    code, _, errors = invoke("coord-check", "digits-gd", "--widths", "64,128", runs=tmp_path)
+
+    assert code == 2
+    assert "--widths has 2: expected 3 or more, for the errors of the slopes. Nothing was started." in errors
+    assert not list(tmp_path.iterdir())
 
 
 def test_consistency_prints_the_distances_to_the_largest(tmp_path: Path) -> None:

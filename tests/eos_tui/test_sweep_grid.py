@@ -205,7 +205,7 @@ def test_the_verdict_comes_with_the_last_run() -> None:
     runs = finished({64: 0.2, 256: 0.2})
 
     assert sweep_grid.verdicts([run("running", width=64, lr=0.1), *runs[1:]]) == ()
-    assert sweep_grid.verdicts(runs) == ("The best learning rate stays: it moves by 0 steps of x2; 1 may be.",)
+    assert sweep_grid.verdicts(runs) == ("The best learning rate stays: it moves by 0 steps of x2; up to 1 counts as staying.",)
 
 
 def test_each_group_of_nets_has_its_verdict_and_what_has_none_says_why() -> None:

@@ -118,7 +118,7 @@ def test_the_screen_is_printed_once_with_all_losses_and_the_verdict(tmp_path: Pa
     shown = once(folder, width=100, height=24)
 
     assert "complete   8 runs: 8 done" in shown
-    assert "The best learning rate stays: it moves by 0 steps of x2; 1 may be." in shown
+    assert "The best learning rate stays: it moves by 0 steps of x2; up to 1 counts as staying." in shown
     assert shown.count("*0.100") == 2
 
 

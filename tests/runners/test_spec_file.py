@@ -66,6 +66,8 @@ def test_the_home_folder_is_expanded_and_nothing_else(read, monkeypatch):
         ("[run]\nlearning_rate = 3", "run.learning_rate is not a known key. Did you mean optimizer.lr?"),
         ("[optimizer]\nweight_decay = 3", "optimizer.weight_decay is not a known key. Did you mean objective.weight_decay?"),
         ("lr = 3", "lr is not a known key. Did you mean optimizer.lr?"),
+        ("stepz = 3", "stepz is not a known key. Did you mean run.steps?"),
+        ("[run]\nlearning_rte = 3", "run.learning_rte is not a known key. Did you mean optimizer.lr?"),
         (
             "[optimizer]\nmomentum = 0.5",
             "optimizer.momentum is not a known key. It belongs to optimizer.name = heavy_ball, nesterov, ema_momentum or muon.",
