@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 
@@ -116,7 +117,7 @@ def restart(
         The first folder and the new process.
 
     Raises:
-        RunFolderError: If a runner holds a folder, or one on another host may hold it.
+        RunFolderError: If a runner holds a folder, one on another host may hold it, or it cannot be written to.
     """
     for run in (folder, *others):
         held = run.is_held()
@@ -125,8 +126,8 @@ def restart(
         if held:
             raise RunFolderError(f"{run.name}: the run is going on. Watch it with `eos watch {run_folder.reference(run)}`.")
     for other in others:
-        with other.output.open("a", encoding="utf-8") as output:
-            output.write(f"Trains in one process with {folder.name}, whose {folder.output.name} has what that prints.\n")
+        with _output(other) as output:
+            output.write(f"Trains in one process with {folder.name}, whose {folder.output.name} has what that prints.\n".encode())
     return _spawn(folder, *others, command=command, environment=environment)
 
 
@@ -188,16 +189,19 @@ def kill(folder: RunFolder, number: signal.Signals = signal.SIGKILL) -> None:
         number: With SIGTERM it takes a checkpoint first.
 
     Raises:
-        RunFolderError: If no runner of this host holds the folder.
+        RunFolderError: If no runner of this host holds the folder, or it is another user's.
     """
     holder = folder.holder()
     if holder is None or holder.host != socket.gethostname() or not folder.is_held():
         raise RunFolderError(f"{folder.name}: no runner on this host ({socket.gethostname()}) holds it; the last was on {_host(folder)}.")
-    os.kill(holder.pid, number)
+    try:
+        os.kill(holder.pid, number)
+    except PermissionError as error:
+        raise RunFolderError(f"{folder.name}: process {holder.pid} is another user's, and cannot be ended.") from error
 
 
 def _spawn(folder: RunFolder, *others: RunFolder, command: Sequence[str] | None, environment: Mapping[str, str] | None) -> Launched:
-    with folder.output.open("ab") as output:
+    with _output(folder) as output:
         process = subprocess.Popen(
             [*(command or RUNNER), *(str(run.path.resolve()) for run in (folder, *others))],
             stdin=subprocess.DEVNULL,
@@ -209,6 +213,14 @@ def _spawn(folder: RunFolder, *others: RunFolder, command: Sequence[str] | None,
     # Collects the exit status while nobody looks, so that a dead runner is not left as a zombie.
     threading.Thread(target=process.wait, name="runner-reaper", daemon=True).start()
     return Launched(folder, process)
+
+
+def _output(folder: RunFolder) -> BinaryIO:
+    """The file that a runner prints to, at its end."""
+    try:
+        return folder.output.open("ab")
+    except OSError as error:
+        raise RunFolderError(f"{folder.path}: no runner can write to this folder ({error.strerror}).") from error
 
 
 def _host(folder: RunFolder) -> str:

@@ -171,8 +171,14 @@ class RunFolder:
         """Append a request for the runner: stop, pause or unpause.
 
         The file is opened append-only and the line written at once, so that viewers do not cut each other's lines.
+
+        Raises:
+            RunFolderError: If the folder cannot be written to, as that of somebody else's run.
         """
-        append(self.control, msgspec.convert({"request": request, "created": utc_now()}, Request))
+        try:
+            append(self.control, msgspec.convert({"request": request, "created": utc_now()}, Request))
+        except OSError as error:
+            raise RunFolderError(f"{self.control}: the request cannot be written ({error.strerror}).") from error
 
 
 def append(path: Path, line: msgspec.Struct) -> None:

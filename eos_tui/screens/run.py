@@ -38,7 +38,7 @@ from eos_tui.widgets.panel import PanelView
 from eos_tui.widgets.run_header import header_rows
 from eos_tui.widgets.text_rows import Row, TextRows
 from eos_tui.widgets.words import ENDED, ending, farewell
-from runners.errors import LogError
+from runners.errors import LogError, RunFolderError
 from runners.records import Panel
 from runners.run_folder import RunFolder
 
@@ -502,8 +502,8 @@ class RunScreen(FrugalScreen[None]):
             return
         try:
             self._folder.request(request)
-        except OSError as error:
-            self.show_error(f"{self._folder.control}: the request cannot be written ({error.strerror}).")
+        except RunFolderError as error:
+            self.show_error(str(error))
             return
         self._asked = (request, self._snapshot.status)
         self._show_notice()

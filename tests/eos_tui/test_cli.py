@@ -132,6 +132,19 @@ def test_runs_are_told_apart_when_a_beginning_names_several() -> None:
     assert "is the beginning of 2 runs (digits-gd-20260131T120000Z-000b, digits-gd-20260131T120000Z-000a). Write" in result.stderr
 
 
+@pytest.mark.parametrize("command", ["stop", "pause", "unpause"])
+def test_a_request_that_cannot_be_written_is_told(finished: FakeRun, command: str) -> None:
+    run = FakeRun(Path("runs"), name="live-20260131T120001Z-0a1b")
+    run.header()
+    run.folder.control.mkdir()
+
+    with live(run):
+        result = eos(command, "live")
+
+    assert result.exit_code == 2
+    assert "control.jsonl: the request cannot be written (Is a directory)." in result.stderr
+
+
 def test_of_many_runs_that_a_beginning_names_the_newest_are_told() -> None:
     for letter in "abcd":
         FakeRun(Path("runs"), name=f"digits-gd-20260131T120000Z-000{letter}")

@@ -110,6 +110,25 @@ def test_a_run_of_another_host_is_not_started_again(tmp_path: Path) -> None:
         launch.restart(run.folder)
 
 
+def test_a_run_whose_folder_cannot_be_written_to_is_not_started_again(tmp_path: Path) -> None:
+    run = FakeRun(tmp_path)
+    run.folder.output.mkdir()
+
+    with pytest.raises(RunFolderError, match=r"no runner can write to this folder \(Is a directory\)"):
+        launch.restart(run.folder)
+
+
+def test_killing_the_runner_of_another_user_is_refused_in_words(waiting: Launched, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(pid: int, number: int) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    launch.wait_started(waiting)
+    with monkeypatch.context() as patch:
+        patch.setattr("os.kill", refuse)
+        with pytest.raises(RunFolderError, match="is another user's, and cannot be ended"):
+            launch.kill(waiting.folder)
+
+
 def test_killing_needs_a_runner_of_this_host(tmp_path: Path) -> None:
     run = FakeRun(tmp_path)
 
