@@ -163,12 +163,18 @@ def death(folder: RunFolder, status: int | None = None) -> str:
         Several lines.
     """
     how = "" if status is None else f" ({exit_words(status)})"
-    goes_on = "continues it from its last checkpoint" if folder.log.exists() else "starts it again"
-    resume = f"`eos resume {run_folder.reference(folder)}` {goes_on}."
+    resume = way_on(folder)
     tail = last_lines(folder.output)
     if not tail:
         return f"{folder.name}: the runner died{how} and printed nothing. {resume}"
     return "\n".join([f"{folder.name}: the runner died{how}. {resume} The end of {folder.output}:", *tail])
+
+
+def way_on(folder: RunFolder) -> str:
+    """How a run that came to no end goes on."""
+    has_checkpoint = folder.checkpoints.is_dir() and any(folder.checkpoints.iterdir())
+    goes_on = "continues it from its last checkpoint" if has_checkpoint else "starts it again; it had no checkpoint yet"
+    return f"`eos resume {run_folder.reference(folder)}` {goes_on}."
 
 
 def exit_words(status: int) -> str:

@@ -198,7 +198,11 @@ def _follow_own(launched: Launched, log: PlainLog) -> ExitCode:
         except BrokenPipeError:
             say(f"Nobody reads the lines any more; the run goes on. Come back with `eos watch {reference(launched.folder)}`.")
             raise
-    code = _conclude(launched.folder, None if end == before else end, status=process.returncode)
+    new_end = None if end == before else end
+    if new_end is None and signals.received.count(signal.SIGINT) > 1:
+        say(f"{launched.folder.name} ({launch.exit_words(process.returncode)}): {launch.way_on(launched.folder)}")
+        return ExitCode.INTERRUPTED
+    code = _conclude(launched.folder, new_end, status=process.returncode)
     interrupted = bool(signals.received) or process.returncode == ExitCode.INTERRUPTED
     return ExitCode.INTERRUPTED if interrupted and (end is None or end.status == "stopped") else code
 

@@ -331,7 +331,16 @@ def test_watching_a_crashed_run_says_so() -> None:
 
     assert result.exit_code == 1
     assert "the runner died" in result.stderr
+    assert "starts it again; it had no checkpoint yet" in result.stderr
     assert "Out of memory" in result.stderr
+
+
+def test_a_crashed_run_that_has_a_checkpoint_is_said_to_go_on_from_it() -> None:
+    run = FakeRun(Path("runs"))
+    run.header()
+    (run.folder.checkpoints / "10").mkdir(parents=True)
+
+    assert "continues it from its last checkpoint." in eos("watch").stderr
 
 
 def test_a_failure_that_says_what_to_do_needs_no_traceback() -> None:

@@ -82,6 +82,8 @@ def test_a_second_interrupt_ends_a_runner_that_hears_nothing(eos: Start, tmp_pat
 
     assert process.returncode == 130
     assert "ended by SIGKILL" in errors
+    assert "died" not in errors
+    assert f"`eos resume {the_run(tmp_path).name}` starts it again; it had no checkpoint yet." in errors
     assert not the_run(tmp_path).is_held()
 
 
