@@ -1,12 +1,13 @@
 """The commands that make files of runs: export and plot."""
 
 import sys
+import time
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from eos_tui.cli.group import Run, RunsDir
+from eos_tui.cli.group import Run, RunsDir, say
 
 
 def export(
@@ -24,7 +25,7 @@ def export(
     json is one document, jsonl a record a line, csv and parquet a table for each kind of record, in a folder. Prints
     the files that it made.
     """
-    from eos_tui import export
+    from eos_tui import export, summary
     from runners import run_folder
 
     folder = run_folder.find(run_folder.runs_dir(runs_dir), run)
@@ -34,6 +35,9 @@ def export(
     else:
         for path in export.export(folder, file_format, output):
             typer.echo(path)
+    seen = summary.look(folder, now=time.time(), kinds=summary.ROW_KINDS)
+    if seen.end is None:
+        say(f"{folder.name} has come to no end ({seen.status}, step {seen.step:,} of {seen.steps:,}): this is what it had so far.")
 
 
 def plot(

@@ -435,6 +435,18 @@ def test_an_export_prints_the_files_that_it_made(finished: FakeRun) -> None:
     assert all(Path(line).is_file() for line in result.stdout.splitlines())
 
 
+def test_an_export_of_a_run_without_an_end_says_how_far_it_goes() -> None:
+    run = FakeRun(Path("runs"))
+    run.header()
+    run.progress(range(101))
+
+    with live(run):
+        result = eos("export", "digits", "-o", "out.json")
+
+    assert result.exit_code == 0
+    assert "has come to no end (running, step 100 of 3,000): this is what it had so far." in result.stderr
+
+
 def test_help_loads_nothing_that_is_slow() -> None:
     code = "import sys, typer.testing; from eos_tui.cli import app; typer.testing.CliRunner().invoke(app, '-h'); print(*sys.modules)"
 
