@@ -57,11 +57,22 @@ def print_json(value: Any) -> None:
     typer.echo("\n".join("".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in line) for line in text.split("\n")))
 
 
-def print_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print rows of text in columns as wide as their content."""
+def print_table(titles: Sequence[str], rows: Sequence[Sequence[str]], *, folds: bool = False) -> None:
+    """Print rows of text in columns as wide as their content.
+
+    Args:
+        titles: Of the columns.
+        rows: A text for each column.
+        folds: On a terminal that is too narrow for it, the first column's text gets a line of its own.
+    """
     from eos_tui.output import aligned
 
-    for line in aligned([titles, *rows]):
+    table = [titles, *rows]
+    lines = aligned(table)
+    if folds and sys.stdout.isatty() and max(map(len, lines)) > shutil.get_terminal_size().columns:
+        firsts, rests = aligned([row[:1] for row in table]), aligned([row[1:] for row in table])
+        lines = [line for first, rest in zip(firsts, rests, strict=True) for line in (first, f"  {rest}")]
+    for line in lines:
         typer.echo(line)
 
 

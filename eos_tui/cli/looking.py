@@ -37,7 +37,8 @@ def list_runs(*, runs_dir: RunsDir = None, as_json: Json = False) -> None:
     elif not rows and not found:
         say(f"No runs in {place}. `eos run` starts one.")
     elif rows:
-        print_table(("run", "status", "step", "loss", "sharpness", "of its threshold", "K", "age"), [_cells(row) for row in rows])
+        titles = ("run", "status", "step", "loss", "sharpness", "of its threshold", "K", "age")
+        print_table(titles, [_cells(row) for row in rows], folds=True)
     if found:
         last = found[-1].path
         say(f"Sweeps here: {', '.join(folder.name for folder in found)}. `eos list --runs-dir {last}` lists the runs of one.")

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from eos_tui.cli.drawing import Ascii, LowBandwidth, Mouse, Theme, drawing
-from eos_tui.cli.group import Plain, Run, RunsDir
+from eos_tui.cli.group import Plain, Run, RunsDir, say
 
 Detach = Annotated[bool, typer.Option("--detach", help="Start it, print its name, and leave.")]
 
@@ -78,6 +78,9 @@ def watch(
         attending.show_live(sweep or place, options=options)
         return
     folder = run_folder.find(place, run)
+    if run is None:
+        grid = f" `eos watch --once {sweeps.reference(sweep)}` prints the sweep's grid." if sweep else ""
+        say(f"{folder.name} is the newest run of {place}.{grid}")
     attending.watch(folder, plain=plain, options=options)
 
 

@@ -10,7 +10,7 @@ import typer
 from typer.testing import CliRunner, Result
 
 from eos_tui import __version__, launch
-from eos_tui.cli import app, requests
+from eos_tui.cli import app, looking, requests
 from runners import run_folder
 from tests.eos_tui.fakes import FakeRun, live
 from tests.eos_tui.test_launch import FAKE
@@ -322,6 +322,13 @@ def test_watching_a_finished_run_prints_its_lines(finished: FakeRun) -> None:
     assert "eos export" in result.stderr
 
 
+def test_watching_no_run_in_particular_says_which_it_is(finished: FakeRun) -> None:
+    FakeRun(Path("runs"), name="digits-gd-20260131T110000Z-0a1b").header()
+
+    assert eos("watch").stderr.startswith(f"eos: {finished.folder.name} is the newest run of runs.\n")
+    assert "newest" not in eos("watch", finished.folder.name).stderr
+
+
 def test_watching_a_crashed_run_says_so() -> None:
     run = FakeRun(Path("runs"))
     run.header()
@@ -363,6 +370,20 @@ def test_watching_a_log_that_is_none_ends_with_3() -> None:
 
     assert result.exit_code == 3
     assert "log.jsonl: line 1: not a record" in result.stderr
+
+
+@pytest.mark.parametrize(("columns", "num_lines"), [(80, 4), (120, 2)])
+def test_on_a_narrow_terminal_a_list_gives_the_names_lines_of_their_own(
+    finished: FakeRun, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], columns: int, num_lines: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+
+    looking.list_runs()
+
+    lines = capsys.readouterr().out.splitlines()
+    assert (len(lines), max(map(len, lines)) <= columns) == (num_lines, True)
+    assert any(line.rstrip() == finished.folder.name for line in lines) == (columns == 80)
 
 
 def test_a_list_is_a_line_a_run(finished: FakeRun) -> None:
