@@ -12,6 +12,7 @@ import sklearn.datasets
 from runners import kinds, paths, spec_file
 from runners.blocks import Blocks
 from runners.errors import SpecError
+from runners.measure import tails
 from runners.records import Header, MetricsRecord, StepRecord, TailsRecord
 from runners.theory import kesten, pearson, tail_index
 
@@ -306,6 +307,32 @@ def test_one_mode_with_ridge_has_pearsons_law(fits_exactly):
     assert modes.floor == 0 if fits_exactly else modes.floor > 0
     # Of the sample, at a chance of 1e-3, and of Euler's method with rates of 1/50.
     assert distance <= 1.95 / math.sqrt(len(z)) + 0.005
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("second", "lr"), [(0.5, 1.0), (0.2, 1.3), (0.9, 1.4286)])
+def test_two_modes_have_the_exact_index_past_k_1_as_well(second, lr):
+    spec = asked(
+        spectrum=(1.0, second),
+        lr=lr,
+        paths=400_000,
+        chunk=20_000,
+        steps=40,
+        every=40,
+        least_squares={"start": 0.0},
+        simulation={"substeps": 50},
+    )
+    sgd = paths.problem(spec).sgd
+    runner = kinds.build(spec)
+    while runner.step < runner.steps:
+        list(runner.advance(lambda: 0.0))
+
+    along = runner._looked_at()[2]
+    far = tails.hill(along - np.median(along), 0.003)
+
+    # Of Student's t with these indices such an estimate has a bias of a fifth of its error.
+    assert abs(far.index - tail_index.exact(sgd).value) <= 4 * far.error
+    assert (sgd.noise_kernel > 1) == (second == 0.9)
 
 
 @pytest.mark.slow
