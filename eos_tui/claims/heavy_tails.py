@@ -5,6 +5,7 @@ Diffusions with equal eigenvalues, whose law is known; the three data sets of th
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from eos_tui.claims.statements import Bounds, Claim, Finding, PlannedRun, Runs, Statement, worst
@@ -154,7 +155,7 @@ def _of(name: str) -> Callable[[Runs], Finding]:
 def _outside(name_of: Callable[[str], str]) -> Callable[[Runs], Finding]:
     """How far the fitted index is outside of its bounds, with twice its standard error taken off; below 0 inside.
 
-    Of the data sets the farthest out that has an index; one that a Gaussian fits as well is said with an index of 0.
+    Of the data sets the farthest out that has an index, which one that a Gaussian fits as well has not.
     """
 
     def find(runs: Runs) -> Finding:
@@ -163,13 +164,11 @@ def _outside(name_of: Callable[[str], str]) -> Callable[[Runs], Finding]:
         for place in PLACES:
             run = runs[name_of(place)]
             low, high = last(run, "lower").value, last(run, "upper").value
-            try:
+            values |= {f"{place}, lower": low, f"{place}, upper": high}
+            with suppress(NotMeasuredError):
                 found = _index(run)
-            except NotMeasuredError:
-                found = Measured(0.0)
-            else:
                 excesses[place] = Bounds(low, high).excess(found.value) - 2 * (found.error or 0.0)
-            values |= {place: found.value, f"{place}, lower": low, f"{place}, upper": high}
+                values[place] = found.value
         if not excesses:
             raise NotMeasuredError("A Gaussian fits all of them as well as Student's t.")
         return Finding(Measured(max(excesses.values())), values)
