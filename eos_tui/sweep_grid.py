@@ -231,7 +231,7 @@ def verdicts(runs: Sequence[GridRun]) -> tuple[str, ...]:
     Returns:
         Nothing before all runs are done, and where no learning rate or no size varies; why there is no verdict where that is so.
 
-    Cost: importing scipy once, where there are three sizes or more.
+    Cost: importing scipy once, where there are three sizes or more, or several seeds.
     """
     varied = list(runs[0].values) if runs else []
     sizes = [key for key in members.SIZES if key in varied]

@@ -47,7 +47,7 @@ def transfer_(
 
     For a sweep over optimizer.lr and model.width or model.depth, with several seeds for its error; what else varies
     makes a group of its own. Ends with 0 when it stays in all groups, with 1 when it moves in one, or that is open
-    because a best one lies at an end of the grid.
+    because a best one lies at an end of the grid, or because the seeds' noise may shift it as much.
     """
     import msgspec
 

@@ -26,6 +26,9 @@ FEWEST = 3
 """Learning rates between which a best one can lie off both ends."""
 TOLERANCE = 1.0
 """Steps of the grid that the best learning rate may move where nobody says how many; the default of `eos transfer` too."""
+ALIKE = 0.8
+"""Confidence with which a loss is above the lowest one. A false shift takes two of them: it is then called one in 6 cases of 100 or less,
+where the seeds' noise alone shifts the best one in 30 to 60 (simulated)."""
 SAME = 1e-6
 """Relative difference of learning rates below which they are the same."""
 
@@ -65,12 +68,14 @@ class Group(Struct, frozen=True, kw_only=True):
     """From the lowest best learning rate of a size to the highest, in steps of the grid."""
     shift_by_seed: tuple[float, ...]
     """The same of each seed alone."""
+    least_shift: float
+    """The least shift of learning rates whose losses noise may have put above the lowest; with one seed `shift`."""
     exponent: float | None
-    """b of best lr ~ size^b, with `between` where there is one; null unless one size varies, with three values."""
+    """b of `between` ~ size^b; null unless one size varies, with three values at least that have one."""
     exponent_error: float | None
     """Half-width of its 95 % confidence interval."""
     verdict: str
-    """stays, moves, or open: it seems to stay, but a best one lies at an end of the grid."""
+    """stays, moves, or open: it seems to stay, but a best one lies at an end of the grid; or to move, but noise may do as much."""
     warnings: tuple[str, ...]
 
 
@@ -192,14 +197,16 @@ def group(trials: Sequence[Trial], *, values: Mapping[str, Any], tolerance: floa
     step = _grid_step([each.lr for each in trials])
     shift = _shift([each.lr for each in bests], step)
     seeds = zip(*(each.by_seed for each in bests), strict=True) if len({len(each.by_seed) for each in bests}) == 1 else ()
+    least = _least_shift(list(by_size.values()), bests, step)
     exponent = _exponent(bests)
-    verdict = "moves" if shift > tolerance + SAME else "open" if any(each.end for each in bests) else "stays"
+    verdict = "moves" if least > tolerance + SAME else "open" if shift > tolerance + SAME or any(each.end for each in bests) else "stays"
     return Group(
         values=dict(values),
         bests=bests,
         grid_step=step,
         shift=shift,
         shift_by_seed=tuple(_shift(own, step) for own in seeds),
+        least_shift=least,
         exponent=exponent[0],
         exponent_error=exponent[1],
         verdict=verdict,
@@ -243,11 +250,15 @@ def words(found: Group, *, tolerance: float) -> str:
         "moves": "The best learning rate MOVES",
         "open": "OPEN: the best learning rate seems to stay, but lies at an end of the grid",
     }
+    is_noise = found.shift > tolerance + SAME >= found.least_shift
+    verdict = "OPEN: the best learning rate seems to move, but noise of the seeds may do as much" if is_noise else verdicts[found.verdict]
     low, high = (f"{end(found.shift_by_seed or (0.0,)):.4g}" for end in (min, max))
     seeds = f", of the seeds alone {low if low == high else f'{low} to {high}'}" if len(found.shift_by_seed) > 1 else ""
     steps = "step" if found.shift == 1 else "steps"
     allowed = f"up to {tolerance:.4g} counts as staying"
-    said = f"{verdicts[found.verdict]}: it moves by {found.shift:.4g} {steps} of x{found.grid_step:.4g}{seeds}; {allowed}."
+    said = f"{verdict}: it moves by {found.shift:.4g} {steps} of x{found.grid_step:.4g}{seeds}; {allowed}."
+    if found.verdict == "moves" and all(len(best.by_seed) == 1 for best in found.bests):
+        said += " One seed does not tell it from noise."
     if found.exponent is None:
         return said
     size = next(iter(found.bests[0].values)).rsplit(".", 1)[-1]
@@ -304,13 +315,55 @@ def _shift(lrs: Sequence[float], step: float) -> float:
     return math.log(max(lrs) / min(lrs)) / math.log(step)
 
 
+def _least_shift(sizes: Sequence[Sequence[Trial]], bests: Sequence[Best], step: float) -> float:
+    """The least shift between learning rates that are as good as the best of their size, for all that the seeds tell.
+
+    The noise of log loss is taken to be the same at the best learning rates and beside them, for all sizes.
+    """
+    losses = [{lr: [each.loss for each in same] for lr, same in _by_lr(trials).items()} for trials in sizes]
+    variances, freedom = [], 0
+    for found, each in zip(losses, bests, strict=True):
+        lrs = list(found)
+        at = lrs.index(each.lr)
+        for near in lrs[max(at - 1, 0) : at + 2]:
+            if len(found[near]) > 1 and all(0 < loss < math.inf for loss in found[near]):
+                _, sem = members.mean_and_sem([math.log(loss) for loss in found[near]])
+                assert sem is not None
+                variances.append((len(found[near]) - 1) * len(found[near]) * sem**2)
+                freedom += len(found[near]) - 1
+    if not freedom:
+        return _shift([each.lr for each in bests], step)
+    from scipy import stats
+
+    noise = float(stats.t.ppf(ALIKE, freedom)) * math.sqrt(math.fsum(variances) / freedom)
+    alike = [_as_good(found, each, noise) for found, each in zip(losses, bests, strict=True)]
+    shifts = []
+    for low in itertools.chain(*alike):
+        above = [min((lr for lr in lrs if lr >= low), default=math.inf) for lrs in alike]
+        shifts.append(math.log(max(above) / low) / math.log(step))
+    return min(shifts)
+
+
+def _as_good(losses: Mapping[float, Sequence[float]], best: Best, noise: float) -> list[float]:
+    """Learning rates whose mean loss is not above the lowest by more than noise, with this much of it for one run."""
+    if not 0 < best.loss < math.inf:
+        return [best.lr]
+    lowest = len(losses[best.lr])
+    return [
+        lr
+        for lr, found in losses.items()
+        if math.log(members.mean_and_sem(found)[0] / best.loss) <= noise * math.sqrt(1 / len(found) + 1 / lowest)
+    ]
+
+
 def _exponent(bests: Sequence[Best]) -> tuple[float | None, float | None]:
+    """Of places between the grid's learning rates: those of the grid itself would be without error where all are one."""
     if len(bests) < FEWEST or len(bests[0].values) != 1:
         return None, None
-    sizes = [next(iter(each.values.values())) for each in bests]
-    if not all(isinstance(size, int | float) and size > 0 for size in sizes):
+    points = [(next(iter(each.values.values())), each.between) for each in bests if each.between is not None]
+    if len(points) < FEWEST or not all(isinstance(size, int | float) and size > 0 for size, _ in points):
         return None, None
-    found = power(sizes, [each.between or each.lr for each in bests])
+    found = power(*zip(*points, strict=True))
     return (found.exponent, found.error) if found else (None, None)
 
 
