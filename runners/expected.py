@@ -35,9 +35,11 @@ def expected_loss(
     kernel: Float[np.ndarray, "features outputs"],
     bias: Float[np.ndarray, " outputs"] | None,
 ) -> Callable[[int], float] | None:
-    """The expected loss by step; None where there are too many features, or batches are all examples.
+    """The expected loss by step; None where there are too many features, batches are all examples, or K in steps is not below 1.
 
-    In steps where K is below 1 so, as SGD goes, else in continuous time.
+    There the equation in steps grows without end, while SGD may stay stable where one eigenvalue stands out; and the one in continuous
+    time knows nothing of how large a step is: on Gaussian examples with K = 0.37, and 1.1 in steps, it has a loss of 0.07 after 300 steps,
+    where the mean of 2,000 runs is 41 and more.
 
     Args:
         spec: A run of which `is_least_squares` is true.
@@ -62,6 +64,7 @@ def expected_loss(
     for target, begin in zip(targets.astype(np.float64).T, start.T, strict=True):
         problem = homogenized.least_squares(matrix, target, begin)
         sgd = HomogenizedSgd(problem.eigenvalues, float(lr), batch_size=1 / variance)
-        in_steps = volterra.noise_kernel(sgd, in_steps=True) < 1
-        curves.append(volterra.expected_loss(sgd, problem.about(0.0), in_steps=in_steps))
+        if volterra.noise_kernel(sgd, in_steps=True) >= 1:
+            return None
+        curves.append(volterra.expected_loss(sgd, problem.about(0.0), in_steps=True))
     return lambda step: float(sum(curve.at(np.array([float(step)])).values[0] for curve in curves))

@@ -125,7 +125,9 @@ def report(request: Request) -> Report:
     source, values = _of_file(request) if request.spectrum is not None else _of_data(request)
     sgd = HomogenizedSgd(values, request.lr, batch_size=request.batch_size, ridge=request.ridge)
     n = source.num_examples
-    if n is not None and len(values) >= n and request.ridge == 0:
+    if n is not None and len(values) > n:
+        raise SpecError(f"There are {len(values):,} eigenvalues above 0 and {n:,} examples: expected no more than there are examples.")
+    if n is not None and len(values) == n and request.ridge == 0:
         raise SpecError(
             f"The rank is {len(values):,}, as many as there are examples: they can be fitted exactly, where the noise vanishes; without "
             "ridge there is no stationary law. Expected a ridge > 0, or more examples."

@@ -58,7 +58,7 @@ class HomogenizedSgd:
     @property
     def phi(self) -> Float[np.ndarray, " modes"]:
         """Each mode's part of the noise kernel norm."""
-        return self.lr * self.eigenvalues**2 / (2 * self.batch_size * (self.eigenvalues + self.ridge))
+        return self.lr * self.eigenvalues * (self.eigenvalues / (self.eigenvalues + self.ridge)) / (2 * self.batch_size)
 
     @property
     def noise_kernel(self) -> float:

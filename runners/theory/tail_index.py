@@ -84,7 +84,7 @@ def bounds(sgd: HomogenizedSgd) -> Bounds:
 def critical_lower_bound(sgd: HomogenizedSgd) -> float:
     """The learning rate below which the lower bound holds: 2 B (h_1 + ridge) / (h_1 tr H); that of K = 1 without ridge."""
     largest = float(sgd.eigenvalues[0])
-    return 2 * sgd.batch_size * (largest + sgd.ridge) / (largest * float(sgd.eigenvalues.sum()))
+    return 2 * sgd.batch_size * ((largest + sgd.ridge) / largest) / float(sgd.eigenvalues.sum())
 
 
 def critical_rates(sgd: HomogenizedSgd) -> CriticalRates:
@@ -123,19 +123,27 @@ def fourth_moment_norm(sgd: HomogenizedSgd) -> float:
 
     Source: Derived here.
     """
-    weights = sgd.theta * sgd.phi
-    rates = sgd.theta[:, None] + sgd.theta
-    root = np.sqrt(weights)
-    matrix = root[:, None] * root / rates
+    # By the largest rate: only ratios of rates count, and squares of rates may be no numbers.
+    rates = sgd.theta / sgd.theta[0]
+    weights = rates * sgd.phi
+    matrix = rates[:, None] + rates
+    np.divide(1, matrix, out=matrix)
     # The sum over j has phi_i / 2 from j = i.
-    np.fill_diagonal(matrix, 2.5 * sgd.phi + (weights / rates).sum(axis=1))
+    diagonal = 2.5 * sgd.phi + matrix @ weights
+    root = np.sqrt(weights)
+    matrix *= root
+    matrix *= root[:, None]
+    np.fill_diagonal(matrix, diagonal)
     if len(matrix) <= DENSE:
         return float(np.linalg.eigvalsh(matrix)[-1])
     return float(scipy.sparse.linalg.eigsh(matrix, k=1, which="LA", v0=root, tol=RESIDUAL, return_eigenvectors=False)[0])
 
 
 def exact(sgd: HomogenizedSgd) -> Index | None:
-    """The tail index where it is known: with one eigenvalue, with equal ones, and with two unless it is in the thousands; else None.
+    """The tail index where it is known: with one eigenvalue, with equal ones, and as a rule with two; else None.
+
+    Of two it is None where truncated modes say no more than the bounds: with indices in the thousands, and mostly where one eigenvalue is
+    below 1/200 of the other.
 
     With r equal eigenvalues Lambda(p) = p (-theta + (r - 2) s^2 / 2) + p^2 s^2 / 2, so that eta = 2 + 1 / phi - r, which is the lower
     bound, whatever the learning rate. The stationary law is then Student's t in r variables with eta degrees of freedom, and exists where
@@ -171,7 +179,7 @@ def contraction_rate(sgd: HomogenizedSgd) -> float | None:
     settle at 2 rho.
 
     Returns:
-        rho in each step; exact to 1e-12 of it.
+        rho in each step; exact to 1e-12 of the smallest theta, to which rho is small near K = 1.
 
     Source: Derived here.
     """

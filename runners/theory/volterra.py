@@ -79,7 +79,7 @@ class ExpectedLoss:
         Below 0 where the loss grows.
         """
         slow = np.abs(self.linear) > 0
-        linear = np.log(np.abs(1 - self.theta[slow])) if self.in_steps else -self.theta[slow]
+        linear = np.log(np.maximum(np.abs(1 - self.theta[slow]), EPS)) if self.in_steps else -self.theta[slow]
         return -float(np.max(np.concatenate([self._exponents, linear])))
 
     @property
@@ -125,7 +125,7 @@ def noise_kernel(sgd: HomogenizedSgd, *, in_steps: bool) -> float:
 
 
 def critical_rate(sgd: HomogenizedSgd, *, in_steps: bool) -> float:
-    """The learning rate at which K = 1, to 1e-12 of it."""
+    """The learning rate at which K = 1, to 1e-12 of it: that of gradient descent's own edge where K is 1 nearer to it than can be told."""
     if not in_steps:
         return sgd.lr / sgd.noise_kernel
     edge = 2 / float(sgd.eigenvalues[0] + sgd.ridge)
@@ -134,7 +134,8 @@ def critical_rate(sgd: HomogenizedSgd, *, in_steps: bool) -> float:
         # Times what is left to the edge, which keeps it finite there.
         return (noise_kernel(sgd.at(part * edge), in_steps=True) - 1) * (1 - part)
 
-    return edge * float(scipy.optimize.brentq(excess, EPS, 1 - 8 * EPS, xtol=EPS, rtol=1e-12))
+    nearest = 1 - 8 * EPS
+    return edge * float(scipy.optimize.brentq(excess, EPS, nearest, xtol=EPS, rtol=1e-12)) if excess(nearest) > 0 else edge
 
 
 def kernel(sgd: HomogenizedSgd, times: Float[np.ndarray, " times"], *, in_steps: bool) -> Float[np.ndarray, " times"]:

@@ -49,6 +49,17 @@ def test_a_linear_models_loss_goes_as_the_equation_expects(data):
     assert [curve.label for curve in header.panels[0].references] == ["Volterra"]
 
 
+@pytest.mark.parametrize(("lr", "is_known"), [(0.9, True), (1.9, False), (2.1, False)])
+def test_where_k_in_steps_is_not_below_1_none_is_known(lr, is_known):
+    """The largest eigenvalue is near 1: K in steps is 0.2, then 1.2, and then steps of gradient descent are unstable themselves."""
+    data = {"name": "gaussian", "num_train": 400, "num_features": 20, "exponent": 1.0, "noise_std": 0.3, "covariance": "empirical"}
+
+    runner = kinds.build(asked(data=data, optimizer={"name": "sgd", "lr": lr, "batch_size": 32}))
+
+    [values] = [record.values for record in runner.measure(now) if isinstance(record, MetricsRecord)]
+    assert ("expected_loss" in values) == is_known
+
+
 @pytest.mark.parametrize(
     "tables",
     [

@@ -65,6 +65,8 @@ def test_singular_values_and_zeros(tmp_path):
         ("0 0", {}, SpecError, "no eigenvalue above 0"),
         ("1 2", {"singular_values": True}, SpecError, "Singular values take the number of examples"),
         ("1 2", {"num_examples": 2}, SpecError, "The rank is 2, as many as there are examples.* Expected a ridge > 0"),
+        ("1 2 3", {"num_examples": 2}, SpecError, "There are 3 eigenvalues above 0 and 2 examples: expected no more"),
+        ("1 2 3", {"num_examples": 2, "ridge": 0.1}, SpecError, "There are 3 eigenvalues above 0 and 2 examples"),
         ("1 2", {"lr": -1.0}, SpecError, "lr = -1: expected a number > 0"),
         ("1 2", {"batch_size": 0}, SpecError, "batch_size = 0: expected a number > 0"),
     ],

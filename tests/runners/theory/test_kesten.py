@@ -1,13 +1,18 @@
 """The tail index of SGD on fresh Gaussian data: against even moments in closed form, and its law by simulation."""
 
+import math
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import scipy.optimize
+import scipy.stats
+from scipy.integrate import quad
 
 from runners.errors import SpecError
 from runners.theory import kesten
 
-CASES = [(1, 1), (2, 1), (10, 1), (10, 10), (3, 4)]
+CASES = [(1, 1), (2, 1), (10, 1), (10, 10), (3, 4), (3, 2000), (784, 1), (784, 512)]
 
 
 @pytest.mark.parametrize(("dimension", "batch_size"), CASES)
@@ -17,7 +22,36 @@ def test_it_is_two_at_the_critical_learning_rate(dimension, batch_size):
     index, error = kesten.index(lr=lr, dimension=dimension, batch_size=batch_size, variance=1.7)
 
     assert index == pytest.approx(2, abs=1e-9)
-    assert error < 1e-9
+    assert error < 1e-8
+
+
+@pytest.mark.parametrize(("batch_size", "part"), [(1, 0.9), (1, 1.05), (2, 0.8), (4, 0.9)])
+def test_in_one_dimension_it_is_that_of_an_integral_within_its_error(batch_size, part):
+    v = part * kesten.critical_lr(dimension=1, batch_size=batch_size, variance=1.0) / batch_size
+    corner, density = np.sqrt(1 / v), scipy.stats.chi(batch_size).pdf
+
+    def grown(s):
+        ends = [(0, corner), (corner, 3 * corner), (3 * corner, 40)]
+        return sum(quad(lambda y: abs(1 - v * y * y) ** s * density(y), *end, epsabs=1e-13, limit=200)[0] for end in ends) - 1
+
+    index, error = kesten.index(lr=v * batch_size, dimension=1, batch_size=batch_size, variance=1.0)
+
+    assert error < 5e-4
+    assert scipy.optimize.brentq(grown, 0.9 * index, 1.1 * index) == pytest.approx(index, abs=error)
+
+
+@pytest.mark.parametrize("s", [10, 100, 300])
+def test_large_even_moments_are_those_in_closed_form(s):
+    """E (1 - v u)^s in one dimension, from the moments of chi^2 with 64 degrees of freedom."""
+    degrees, v = 64, Fraction(1, 60)
+    moments = [Fraction(1)]
+    for k in range(s):
+        moments.append(moments[-1] * (degrees + 2 * k))
+    exact = sum(math.comb(s, k) * (-v) ** k * moments[k] for k in range(s + 1))
+
+    found = kesten.log_growth(float(s), lr=float(v) * degrees, dimension=1, batch_size=degrees, variance=1.0)
+
+    assert found == pytest.approx(math.log(exact.numerator) - math.log(exact.denominator), rel=1e-9)
 
 
 @pytest.mark.parametrize(("dimension", "batch_size"), CASES)

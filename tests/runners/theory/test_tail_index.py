@@ -1,9 +1,10 @@
 """The index against the numbers of two independent derivations, dense moment systems, and each theory's own limits."""
 
-from itertools import combinations_with_replacement
+from itertools import combinations_with_replacement, product
 
 import numpy as np
 import pytest
+import scipy.integrate
 import scipy.optimize
 
 from runners.data import load
@@ -52,6 +53,44 @@ def fourth_moments(sgd):
 
 def top(matrix):
     return np.linalg.eigvals(matrix).real.max()
+
+
+def growth(sgd, p):
+    """Lambda(p) for even p: the largest rate among all moments prod z_i^a_i of order p, from the generator applied to them one by one."""
+    rank, theta, squares = len(sgd.theta), sgd.theta, 2 * sgd.theta * sgd.phi
+    orders = [order for order in product(range(0, p + 1, 2), repeat=rank) if sum(order) == p]
+    place = {order: row for row, order in enumerate(orders)}
+    matrix = np.zeros((len(orders), len(orders)))
+    for order, row in place.items():
+        matrix[row, row] -= theta @ order
+        for i, k in product(range(rank), repeat=2):
+            if order[i]:
+                moved = np.array(order) - 2 * np.eye(rank, dtype=int)[i] + 2 * np.eye(rank, dtype=int)[k]
+                matrix[row, place[tuple(moved)]] += squares[i] * order[i] * (order[i] - 1) / 2
+    return top(matrix)
+
+
+def index_by_shooting(sgd, about, *, within):
+    """The p at which the positive function of the angle g, |z|^p g(angle) with Lambda = 0, is level at both axes: g' / g is integrated."""
+    theta, squares = sgd.theta, 2 * sgd.theta * sgd.phi
+
+    def level(p):
+        def slope(angle, u):
+            c, s = np.cos(angle), np.sin(angle)
+            second = (squares[0] * s * s + squares[1] * c * c) / 2
+            first = ((squares[1] - squares[0]) * (p - 1) + theta[0] - theta[1]) * c * s
+            along = (p * (p - 1) * c * c + p * s * s, p * (p - 1) * s * s + p * c * c)
+            none = squares @ along / 2 - p * (theta[0] * c * c + theta[1] * s * s)
+            return -u * u - (first * u + none) / second
+
+        def far(angle, u):
+            return abs(u[0]) - 1e6
+
+        far.terminal = True
+        solved = scipy.integrate.solve_ivp(slope, (0, np.pi / 2), [0.0], method="Radau", rtol=1e-10, atol=1e-12, events=far)
+        return solved.y[0, -1]
+
+    return scipy.optimize.brentq(level, about - within, about + within, xtol=1e-11)
 
 
 # Bounds
@@ -251,6 +290,52 @@ def test_moments_narrow_the_range_where_the_lower_bound_is_none():
 
     assert tail_index.known_range(lighter)[0] == 4
     assert tail_index.bounds(lighter).lower < 4
+
+
+@pytest.mark.parametrize(("second", "k"), [(0.9, 0.4), (0.3, 0.7), (0.3, 1.4), (0.05, 0.9), (0.02, 0.5)])
+def test_the_index_of_two_eigenvalues_is_that_of_another_method_within_its_error(second, k):
+    sgd = HomogenizedSgd(np.array([1.0, second]), 1.0, batch_size=3, ridge=0.2)
+    sgd = sgd.at(k / sgd.noise_kernel)
+
+    found = tail_index.exact(sgd)
+
+    # The other method itself is good to 1e-9.
+    assert index_by_shooting(sgd, found.value, within=1e-4) == pytest.approx(found.value, abs=found.error + 1e-8)
+
+
+@pytest.mark.parametrize("order", [2, 4, 6])
+@pytest.mark.parametrize("seed", range(12))
+def test_no_moment_contradicts_what_is_said_of_the_index(seed, order):
+    """An even moment decays where the index is above its order, and grows where it is below; spectra far apart, K on both sides of 1."""
+    rng = np.random.default_rng(seed)
+    values = np.exp(rng.normal(size=1 + seed % 4) * (0.3, 2.0, 6.0)[seed % 3])
+    sgd = HomogenizedSgd(values, 1.0, batch_size=int(rng.choice([1, 100, 10**6])), ridge=float(rng.choice([0, 0.01, 3])) * values.max())
+    for k in (0.05, 0.3, 0.7, 0.95, 1.05, 1.6, 4.0):
+        at = sgd.at(k / sgd.noise_kernel)
+
+        grows = growth(at, order) / at.theta[0]
+
+        below, above = tail_index.known_range(at)
+        exact = tail_index.exact(at)
+        rounding = 1e-9
+        assert below <= above * (1 + 1e-12)
+        if grows < -rounding:
+            assert above >= order * (1 - rounding)
+            assert exact is None or exact.value + exact.error >= order * (1 - rounding)
+        elif grows > rounding:
+            assert below <= order * (1 + rounding)
+            assert exact is None or exact.value - exact.error <= order * (1 + rounding)
+
+
+@pytest.mark.parametrize("scale", [1e-180, 1e180])
+def test_units_do_not_matter(scale):
+    values, other = np.array([1.0, 0.5, 0.1]), np.array([1.0, 0.5, 0.1]) * scale
+    sgd, scaled = HomogenizedSgd(values, 0.3, ridge=0.2), HomogenizedSgd(other, 0.3 / scale, ridge=0.2 * scale)
+
+    assert tail_index.bounds(scaled) == pytest.approx(tail_index.bounds(sgd))
+    assert np.array(tail_index.critical_rates(scaled)) * scale == pytest.approx(np.array(tail_index.critical_rates(sgd)))
+    assert tail_index.known_range(scaled) == pytest.approx(tail_index.known_range(sgd))
+    assert tail_index.contraction_rate(scaled) == pytest.approx(tail_index.contraction_rate(sgd))
 
 
 # Contraction

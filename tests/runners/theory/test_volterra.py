@@ -7,7 +7,7 @@ import scipy.integrate
 from runners.errors import SpecError
 from runners.measure.noise_kernel import Noise, kernel_norm
 from runners.theory import homogenized, tail_index, volterra
-from runners.theory.homogenized import HomogenizedSgd
+from runners.theory.homogenized import HomogenizedSgd, Start
 
 
 def problem(num_examples=40, num_features=12, *, noise=0.3, seed=0):
@@ -157,6 +157,23 @@ def test_an_unstable_step_is_named():
 
     with pytest.raises(SpecError, match="3 over the largest eigenvalue: expected less than 2"):
         volterra.expected_loss(sgd, found.about(0.0), in_steps=True)
+
+
+@pytest.mark.parametrize(("batch_size", "ridge"), [(10**16, 0.0), (1, 1e9)])
+def test_noise_too_small_to_tell_leaves_the_edge_of_gradient_descent(batch_size, ridge):
+    sgd = HomogenizedSgd(np.array([1.0, 0.1]), 0.1, batch_size=batch_size, ridge=ridge)
+
+    assert volterra.critical_rate(sgd, in_steps=True) == pytest.approx(tail_index.critical_rates(sgd).gradient_descent)
+
+
+def test_a_step_that_takes_a_mode_to_its_mean_at_once_has_a_rate():
+    sgd = HomogenizedSgd(np.array([0.75, 0.25]), 1.0, batch_size=1000, ridge=0.25)
+    start = Start(excess=np.ones(2), offset=np.ones(2), floor=0.1)
+
+    loss = volterra.expected_loss(sgd, start, in_steps=True)
+
+    assert sgd.theta[0] == 1
+    assert loss.rate == pytest.approx(np.log(2))
 
 
 def test_no_times_have_no_losses():
