@@ -1,7 +1,7 @@
 """Charts of traces as text: (series, references, size) -> a grid of cells, each a character and the role of its style.
 
-Pure: reads no clock and knows nothing of a terminal or of colours; the widgets map roles to styles. Also how numbers and
-sparklines look anywhere in the viewer.
+Pure: reads no clock and knows nothing of a terminal or of colours; the widgets map roles to styles. Also the sparklines of lists and
+titles. How a line is drawn is in `strokes`.
 """
 
 import math
@@ -12,15 +12,13 @@ from rich.cells import cell_len
 
 from eos_tui import dots
 from eos_tui.decimate import Column, Extent, Trace
-from eos_tui.dots import Dash
+from eos_tui.numerals import format_number
 from eos_tui.profiles import clipped, ends, floor
 from eos_tui.series import Profile
+from eos_tui.strokes import ASCII, BAND, BRAILLE, CURSOR, REFERENCE, STROKES, Ink, Role, Stroke, sample_of, stroke_of
 from eos_tui.ticks import Axis, Scale, x_end, x_labels, x_words, y_axis
 from eos_tui.window import Window
 
-Role: TypeAlias = str
-"""What a cell shows: series-1 to series-8, faint (a series behind its average), band, reference, cursor, mark, axis or label; the
-empty role is background."""
 Cell: TypeAlias = tuple[str, Role]
 Grid: TypeAlias = list[list[Cell]]
 """Rows from the top, each of as many cells as the chart is wide."""
@@ -44,63 +42,6 @@ SAMPLE_CELLS = (3, 2)
 """Cells of a line shown beside its label; the shorter ones where there is less room."""
 BLOCKS = " ▁▂▃▄▅▆▇█"
 ASCII_BLOCKS = " .:-=+*#@"
-
-
-class Ink(NamedTuple):
-    """The characters that a chart is drawn with."""
-
-    across: int
-    """Dots in a cell."""
-    up: int
-    glyphs: str
-    """By a cell's bits; empty when each stroke has its own."""
-    axis: str
-    tick: str
-    above: str
-    below: str
-    before: str
-    behind: str
-
-
-class Stroke(NamedTuple):
-    """How a line is drawn, so that lines differ with and without colour."""
-
-    role: Role
-    dash: Dash
-    ascii_glyphs: str
-    """By a cell's bits in ASCII: nothing, lower half, upper half, both."""
-
-
-def _braille() -> str:
-    """The 256 braille characters by our bits: left column from the bottom, then right column from the bottom."""
-    weights = (0x40, 0x04, 0x02, 0x01, 0x80, 0x20, 0x10, 0x08)
-    return " " + "".join(chr(0x2800 + sum(weight for k, weight in enumerate(weights) if bits >> k & 1)) for bits in range(1, 256))
-
-
-BRAILLE = Ink(2, 4, _braille(), axis="│", tick="┤", above="↑", below="↓", before="←", behind="→")
-ASCII = Ink(1, 2, "", axis="|", tick="+", above="^", below="v", before="<", behind=">")
-STROKES = (
-    Stroke("series-1", Dash(1, 1), " .':"),
-    Stroke("series-2", Dash(4, 2), " +++"),
-    Stroke("series-3", Dash(3, 1), " xxx"),
-    Stroke("series-4", Dash(8, 6), " ooo"),
-)
-RUN_STROKES = (
-    *STROKES,
-    Stroke("series-5", Dash(12, 6, (8,)), " ***"),
-    Stroke("series-6", Dash(8, 2), " ###"),
-    Stroke("series-7", Dash(6, 1), " %%%"),
-    Stroke("series-8", Dash(12, 4, (6, 10)), " @@@"),
-)
-"""Of the runs in one chart."""
-RUN_TAGS = "123456789abcdefghijklmnopqrstuvwxyz"
-"""A character for each of them, which stands at its line's end: no more are compared at once."""
-REST = (Stroke("faint", Dash(1, 1), " .':"), Stroke("faint", Dash(4, 2), " ,,,"))
-"""By turns the strokes behind the first one where there are more lines than `STROKES`: such lines are told apart by their order."""
-REFERENCE = Stroke("reference", Dash(1, 1), " --|")
-"""One dot column a cell: dotted in braille."""
-CURSOR = Stroke("cursor", Dash(1, 1), " |||")
-BAND = Stroke("band", Dash(2, 1), " ...")
 BAND_DOTS = 2
 """A band that is no higher is that of the line itself."""
 
@@ -193,18 +134,6 @@ def draw(
     numbers = x_labels(ends, plot.width, least=least, caption=caption if plot.width >= ROOMY else "")
     grid = plot.framed(numbers if rows < height else None)
     return grid if marks is None else [*grid, plot.marked(marks)]
-
-
-def run_stroke(place: int) -> Stroke:
-    """How the run at this place is drawn; no two of the first 64 have both dashes and role in common."""
-    count = len(RUN_STROKES)
-    return RUN_STROKES[place % count]._replace(role=RUN_STROKES[(place + place // count) % count].role)
-
-
-def run_sample(place: int, cells: int, *, ascii_only: bool = False) -> str:
-    """So many cells of that run's line, level."""
-    ink = ASCII if ascii_only else BRAILLE
-    return _sample(run_stroke(place), cells, ink)
 
 
 def draw_runs(
@@ -361,31 +290,6 @@ def _bar(value: float, low: float, high: float, blocks: str) -> str:
     return blocks[1 + min(len(blocks) - 2, int(share * (len(blocks) - 1)))]
 
 
-def format_number(value: float | None, *, digits: int = 3) -> str:
-    """A number as titles and tables show it; integers, and what has more digits before the point, with all of these.
-
-    Examples: 1.23e-05, 0.0412, 2.53, 12,400, from a million on 1.23e+06; "n/a" for None, which stands for a number that is not finite.
-
-    Args:
-        value: The number.
-        digits: Significant ones.
-    """
-    if value is None:
-        return "n/a"
-    if isinstance(value, int):
-        return f"{value:,}"
-    if not math.isfinite(value) or value == 0.0:
-        return "0" if value == 0.0 else str(value)
-    if 10**digits - 0.5 <= abs(value) < 1e6:
-        return f"{value:,.0f}"
-    return f"{value:#.{digits}g}".rstrip(".").replace(".e", "e")
-
-
-def _stroke(k: int, count: int) -> Stroke:
-    """How the line k of so many is drawn."""
-    return STROKES[k] if count <= len(STROKES) or not k else REST[(k - 1) % len(REST)]
-
-
 def _message(words: str, width: int, height: int) -> Grid:
     """The words in the middle of an empty chart."""
     line = words[:width].center(width)
@@ -451,13 +355,6 @@ def _gutter(axis: Axis, ink: Ink, rows: int) -> Grid:
     width = max((len(label) for label in texts.values()), default=0)
     lines = [f"{texts.get(y, ''):>{width}} {ink.tick if y in texts else ink.axis}" for y in range(rows)]
     return [[(character, "axis") for character in line] for line in lines]
-
-
-def _sample(stroke: Stroke, cells: int, ink: Ink) -> str:
-    """So many cells of a level line."""
-    across, up = ink.across, ink.up
-    bits = dots.bits([(up // 2, up // 2)] * (cells * across), stroke.dash, across=across, up=up)
-    return "".join((ink.glyphs or stroke.ascii_glyphs)[bits.get((0, x), 0)] for x in range(cells))
 
 
 class _Plot:
@@ -571,7 +468,7 @@ class _Plot:
     def add_series(self, series: Sequence[Line], *, faint: bool = False) -> None:
         """The series' dots: those of fewer points over those of more, which would hide them; the first over its equals."""
         for k in sorted(range(len(series)), key=lambda k: (-len(series[k][1]), -k)):
-            stroke = _stroke(k, len(series))
+            stroke = stroke_of(k, len(series))
             self.add_line(series[k][1], self._window, stroke._replace(role="faint") if faint else stroke)
 
     def add_line(self, trace: Trace, window: Window, stroke: Stroke) -> Sequence[dots.Span | None]:
@@ -654,8 +551,8 @@ class _Plot:
         parts: list[tuple[str, Role]] = []
         shown = labels if len(labels) <= len(STROKES) else (labels[0], f"{labels[1]} to {labels[-1]}")
         for k, label in enumerate(shown):
-            stroke = _stroke(k, len(labels))
-            parts.append((f" {_sample(stroke, sample, self._ink)}", stroke.role))
+            stroke = stroke_of(k, len(labels))
+            parts.append((f" {sample_of(stroke, sample, self._ink)}", stroke.role))
             parts.append((f" {label}" + " " * (k + 1 == len(shown) or sample == SAMPLE_CELLS[0]), "label"))
         return parts
 

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 from msgspec import UNSET
 
-from eos_tui.charts import format_number
+from eos_tui.numerals import NOTHING, format_number, or_nothing
 from eos_tui.output import aligned, last_lines, printable
 from eos_tui.snapshot import RunSnapshot
 from runners.errors import EosError
@@ -23,8 +23,6 @@ Paragraph: TypeAlias = tuple[str, str]
 """A title and a text, fit for a terminal; a text without a title belongs to the title before it."""
 MAX_LINES = 200
 """Of what the process printed, as far as they are among the bytes that `output` looks at."""
-NOTHING = "-"
-"""Stands in a table for what there is not."""
 UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
@@ -79,7 +77,7 @@ def parameters(seen: RunSnapshot) -> Iterator[Paragraph]:
             NOTHING if one.fan_in is None else f"{one.fan_in:,}",
             format_number(one.init_std),
             format_number(one.multiplier),
-            NOTHING if lr is None else format_number(lr * one.lr),
+            or_nothing(None if lr is None else lr * one.lr),
         )
         for one in described
     ]

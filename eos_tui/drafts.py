@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eos_tui import launch
-from eos_tui.charts import format_number
+from eos_tui.numerals import format_number
 from runners import run_folder, spec_file, thresholds
 from runners.errors import EosError, SpecError
 from runners.experiments import Function, LeastSquaresSpec, LinearModel, QuadraticModel, Spec

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from eos_tui.charts import format_number
+from eos_tui.numerals import format_number
 from eos_tui.plots import COLOURS, GREY, REFERENCE_DASH, STYLE, check_ending, save
 from eos_tui.replacing import replacing
 from runners.errors import OutputError

@@ -11,7 +11,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any
 
-from eos_tui.charts import format_number
+from eos_tui.numerals import format_number
 from eos_tui.output import one_line
 from eos_tui.reports import members, transfer
 from eos_tui.reports.members import LR, SEEDS, Values

@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 from msgspec.structs import replace
 
-from runners import schema, spec_problems
+from runners import schema, spec_conflicts, spec_problems
 from runners.errors import SpecError
 from runners.experiments import Spec, WithData
 from runners.overrides import Override, is_about, parse_override, with_overrides
@@ -111,7 +111,7 @@ def checked(document: Document, *, label: str, given: Sequence[Override]) -> Spe
         spec = msgspec.convert(complete, Spec)
     except msgspec.ValidationError as error:
         raise error_of(spec_problems.of_error(error, complete)) from error
-    for problem in spec_problems.of_spec(spec):
+    for problem in spec_conflicts.of_spec(spec):
         raise error_of(problem)
     return _with_paths(spec, os.path.expanduser)
 

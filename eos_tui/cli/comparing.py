@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from eos_tui.cli.group import Json, Run, RunsDir, print_json, print_table, say
+from eos_tui.numerals import or_nothing
 from runners.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
 ROWS = 20
 """Of the table."""
-NOTHING = "-"
 
 
 def compare_flow(
@@ -142,26 +142,16 @@ def _carried_out(plan: "dict[str, PlannedFlow]", place: Path) -> "dict[str, RunF
 
 
 def _print_predicted(rows: "list[PredictedRow]") -> None:
-    from eos_tui.charts import format_number
-
     titles = ["step", "loss", "predicted", "constrained", "sharpness", "predicted", "oscillation", "predicted"]
-
-    def cell(number: float | None) -> str:
-        return NOTHING if number is None else format_number(number)
 
     table = []
     for row in rows:
         numbers = [row.loss, row.predicted_loss, row.constrained_loss, row.sharpness, row.predicted_sharpness]
-        table.append((f"{row.step:,}", *map(cell, [*numbers, row.oscillation, row.predicted_oscillation])))
+        table.append((f"{row.step:,}", *map(or_nothing, [*numbers, row.oscillation, row.predicted_oscillation])))
     print_table(titles, table)
 
 
 def _print(rows: "list[Row]", *, kinds: list[str]) -> None:
-    from eos_tui.charts import format_number
-
-    def cell(number: float | None) -> str:
-        return NOTHING if number is None else format_number(number)
-
     has_central = "central" in kinds
     time = "lr^2 x step" if "limiting" in kinds else "lr x step"
     titles = [
@@ -178,5 +168,5 @@ def _print(rows: "list[Row]", *, kinds: list[str]) -> None:
         predicted = [row.averaged_loss] if has_central else []
         numbers = [row.time, row.loss["run"], row.run_average, *predicted, *(row.loss[kind] for kind in kinds)]
         numbers += [row.sharpness["run"], *(row.sharpness[kind] for kind in kinds)]
-        table.append((f"{row.step:,}", *map(cell, numbers)))
+        table.append((f"{row.step:,}", *map(or_nothing, numbers)))
     print_table(titles, table)

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+Once = Annotated[bool, typer.Option("--once", help="Print the screen as text, as it is now and as large as the terminal.")]
 Ascii = Annotated[bool, typer.Option("--ascii", help="Draw with ASCII characters only.")]
 LowBandwidth = Annotated[
     bool | None,

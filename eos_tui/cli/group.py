@@ -20,6 +20,13 @@ RunsDir = Annotated[
     typer.Option("--runs-dir", metavar="FOLDER", help="Where the runs are. [default: $EOS_RUNS, else ./runs]", show_default=False),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Jobs = Annotated[
+    int | None,
+    typer.Option("--jobs", metavar="N", min=1, help="Runs at the same time. [default: one a core, as memory allows]", show_default=False),
+]
+ForAllRuns = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the spec in all runs.", show_default=False)
+]
 Plain = Annotated[bool, typer.Option("--plain", help="Print a line a measurement, also in a terminal.")]
 
 

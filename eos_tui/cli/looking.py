@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from eos_tui.cli.group import Json, Run, RunsDir, print_json, print_table, say, wrapped
+from eos_tui.numerals import NOTHING, or_nothing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,9 +17,6 @@ if TYPE_CHECKING:
     from eos_tui.snapshot import RunSnapshot
     from eos_tui.summary import Row
     from runners.run_folder import RunFolder
-
-NOTHING = "-"
-"""Stands in a table for what is not known."""
 
 
 def list_runs(*, runs_dir: RunsDir = None, as_json: Json = False) -> None:
@@ -45,7 +43,6 @@ def list_runs(*, runs_dir: RunsDir = None, as_json: Json = False) -> None:
 
 
 def _cells(row: "Row") -> tuple[str, ...]:
-    from eos_tui.charts import format_number
     from eos_tui.widgets.words import duration
 
     numbers = (row.loss, row.sharpness, row.ratio, row.noise_kernel)
@@ -53,7 +50,7 @@ def _cells(row: "Row") -> tuple[str, ...]:
         row.run,
         row.status,
         f"{row.step:,} of {row.steps:,}" if row.steps else NOTHING,
-        *(NOTHING if number is None else format_number(number) for number in numbers),
+        *map(or_nothing, numbers),
         NOTHING if row.age_seconds is None else duration(row.age_seconds),
     )
 

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from eos_tui.cli.drawing import Ascii, LowBandwidth, Mouse, Theme, drawing
+from eos_tui.cli.drawing import Ascii, LowBandwidth, Mouse, Once, Theme, drawing
 from eos_tui.cli.group import Json, RunsDir, print_json, print_table, say
+from eos_tui.numerals import or_nothing
 from runners.errors import LogError, RunFolderError
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def compare(
     runs_dir: RunsDir = None,
     as_json: Json = False,
     plain: Annotated[bool, typer.Option("--plain", help="Print the table, also in a terminal.")] = False,
-    once: Annotated[bool, typer.Option("--once", help="Print the screen as text, as it is now and as large as the terminal.")] = False,
+    once: Once = False,
     ascii_only: Ascii = False,
     low_bandwidth: LowBandwidth = None,
     theme: Theme = None,
@@ -47,7 +48,7 @@ def compare(
 
 def _found(place: Path, names: Sequence[str]) -> "list[RunFolder]":
     """The runs that the names stand for, each once."""
-    from eos_tui.charts import RUN_TAGS
+    from eos_tui.strokes import RUN_TAGS
     from runners import run_folder
 
     found = {folder.path.resolve(): folder for folder in (run_folder.find(place, name) for name in names)}
@@ -97,9 +98,9 @@ def _print(folders: "Sequence[RunFolder]", *, as_json: bool) -> None:
     names = comparison.names(runs)
     rows = [("status", *statuses.values()), ("step", *(f"{snapshot.step:,}" for snapshot in runs.values()))]
     for panel in panels:
-        rows.append((panel.title, *(_number(values[key][panel.title]["value"]) for key in runs)))
+        rows.append((panel.title, *(or_nothing(values[key][panel.title]["value"]) for key in runs)))
         if panel.ratio_label:
-            rows.append((f"{panel.title} {panel.ratio_label}", *(_number(values[key][panel.title]["ratio"]) for key in runs)))
+            rows.append((f"{panel.title} {panel.ratio_label}", *(or_nothing(values[key][panel.title]["ratio"]) for key in runs)))
     rows += [(one.key, *(comparison.value_words(one.values.get(key)) for key in runs)) for one in differences]
     print_table(("", *(names[key] for key in runs)), rows)
 
@@ -110,10 +111,3 @@ def _values(panel: "SharedPanel", key: str, snapshot: "RunSnapshot") -> dict[str
 
     curves = {"value": panel.curves(ratio=False).get(key), "ratio": panel.curves(ratio=True).get(key)}
     return {name: value(snapshot, curve) if curve else None for name, curve in curves.items()}
-
-
-def _number(value: float | None) -> str:
-    from eos_tui.charts import format_number
-    from eos_tui.comparison import MISSING
-
-    return MISSING if value is None else format_number(value)

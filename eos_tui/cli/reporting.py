@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from eos_tui.cli.group import Json, RunsDir, print_json, print_table, say, wrapped
+from eos_tui.cli.group import ForAllRuns, Jobs, Json, RunsDir, print_json, print_table, say, wrapped
+from eos_tui.numerals import NOTHING, or_nothing
 from runners.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
     from eos_tui.reports import coordinates, transfer
     from runners.sweeps import SweepFolder
 
-NOTHING = "-"
-"""Stands in a table for what is not known."""
 
 Sweep = Annotated[str, typer.Argument(metavar="SWEEP", help="A sweep's name, the beginning of one, or its folder.", show_default=False)]
 Figure = Annotated[
@@ -100,13 +99,8 @@ def coord_check(
     seeds: Annotated[int, typer.Option(metavar="N", min=1, help="Runs of each width.")] = 3,
     steps: Annotated[int, typer.Option(metavar="N", min=1, help="Steps of each run.")] = 5,
     tolerance: Annotated[float, typer.Option(metavar="SLOPE", min=0, help="Exponent of the width that passes, up or down.")] = 0.1,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the spec in all runs.", show_default=False)
-    ] = None,
-    jobs: Annotated[
-        int | None,
-        typer.Option(metavar="N", min=1, help="Runs at the same time. [default: one a core, as memory allows]", show_default=False),
-    ] = None,
+    overrides: ForAllRuns = None,
+    jobs: Jobs = None,
     output: Figure = None,
     runs_dir: RunsDir = None,
     as_json: Json = False,
@@ -280,14 +274,8 @@ def _plain(value: float | None) -> str:
     return NOTHING if value is None else f"{value:.4g}"
 
 
-def _number(value: float | None) -> str:
-    from eos_tui.charts import format_number
-
-    return NOTHING if value is None else format_number(value)
-
-
 def _with_error(value: float | None, error: float | None) -> str:
-    return _number(value) if value is None or error is None else f"{_number(value)} ± {error:.1g}"
+    return or_nothing(value) if value is None or error is None else f"{or_nothing(value)} ± {error:.1g}"
 
 
 def _range(values: Sequence[float]) -> str:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from eos_tui.cli.drawing import Ascii, LowBandwidth, Mouse, Theme, drawing
+from eos_tui.cli.drawing import Ascii, LowBandwidth, Mouse, Once, Theme, drawing
 from eos_tui.cli.group import Plain, Run, RunsDir, say
 
 Detach = Annotated[bool, typer.Option("--detach", help="Start it, print its name, and leave.")]
@@ -52,7 +52,7 @@ def watch(
     *,
     runs_dir: RunsDir = None,
     plain: Plain = False,
-    once: Annotated[bool, typer.Option("--once", help="Print the screen as text, as it is now and as large as the terminal.")] = False,
+    once: Once = False,
     ascii_only: Ascii = False,
     low_bandwidth: LowBandwidth = None,
     theme: Theme = None,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from eos_tui.cli.drawing import Ascii, LowBandwidth, Mouse, Theme, drawing
-from eos_tui.cli.group import Json, Plain, RunsDir, print_json, print_table, say
+from eos_tui.cli.group import ForAllRuns, Jobs, Json, Plain, RunsDir, print_json, print_table, say
 from runners.errors import ExitCode, SpecError
 
 if TYPE_CHECKING:
@@ -50,13 +50,8 @@ def sweep(
     seeds: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Runs of each point, with run.seed and those that follow.", show_default=False)
     ] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the spec in all runs.", show_default=False)
-    ] = None,
-    jobs: Annotated[
-        int | None,
-        typer.Option(metavar="N", min=1, help="Runs at the same time. [default: one a core, as memory allows]", show_default=False),
-    ] = None,
+    overrides: ForAllRuns = None,
+    jobs: Jobs = None,
     vmap: Annotated[
         bool | None,
         typer.Option(
@@ -415,7 +410,7 @@ def _rows(folder: "SweepFolder") -> list[dict[str, Any]]:
 
 
 def _print_values(rows: list[dict[str, Any]], *, as_json: bool) -> None:
-    from eos_tui.charts import format_number
+    from eos_tui.numerals import format_number
 
     if as_json:
         print_json(rows)

@@ -10,14 +10,13 @@ from typing import Annotated, Any, Literal
 import typer
 
 from eos_tui.cli.group import Json, print_json, print_table, say, wrapped
+from eos_tui.numerals import NOTHING
 
 theory = typer.Typer(
     help="Say what papers predict of a data set or a spectrum, and how heavy the tails of numbers are.",
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-NOTHING = "-"
-"""Stands in a table for what is not known."""
 NUMERICS = (sys.executable, "-P", "-m")
 """A process of its own, as the numerics are no part of the viewer."""
 

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 from msgspec import Struct
 
-from eos_tui.charts import format_number
 from eos_tui.evidence import NotMeasuredError, Quantity
 from eos_tui.figures import Chart, Line
+from eos_tui.numerals import format_number
 from eos_tui.reports import members
 from eos_tui.reports.fitting import power
 from eos_tui.reports.members import LR, SEEDS, Member, Values

@@ -14,20 +14,21 @@ from textual.message import Message
 from textual.widgets import Footer, Static
 
 from eos_tui import comparison
-from eos_tui.charts import RUN_TAGS, format_number
 from eos_tui.comparison import Axis, SharedPanel
 from eos_tui.decimate import Trace
 from eos_tui.follower import Follower
 from eos_tui.messages import DetailRead, ReadingFailed, RunAdvanced
+from eos_tui.numerals import NOTHING, format_number
 from eos_tui.output import printable
 from eos_tui.screens.help import HelpScreen
 from eos_tui.screens.run import WIDE, close_up
 from eos_tui.series import Key
 from eos_tui.snapshot import RunSnapshot, empty
+from eos_tui.strokes import RUN_TAGS
 from eos_tui.view import PAN, SMOOTHINGS, ZOOM, View
 from eos_tui.widgets.body import Body, Scrolled
 from eos_tui.widgets.frugal import FrugalScreen
-from eos_tui.widgets.overlay import NO_DIFFERENCE, NOTHING, Entry, Legend, Named, OverlayView, Table, legend_rows, table_rows, table_width
+from eos_tui.widgets.overlay import NO_DIFFERENCE, Entry, Legend, Named, OverlayView, Table, legend_rows, table_rows, table_width
 from eos_tui.widgets.panel import Source
 from eos_tui.widgets.text_rows import Row, TextRows
 from eos_tui.widgets.words import ENDED

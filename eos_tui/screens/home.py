@@ -11,7 +11,6 @@ from textual.message import Message
 from textual.widgets import Footer, Input, Static
 
 from eos_tui import export, filtering, keys, launch, reproduction
-from eos_tui.charts import RUN_TAGS
 from eos_tui.export import Format
 from eos_tui.filtering import FilterError
 from eos_tui.memory import Memory
@@ -23,6 +22,7 @@ from eos_tui.screens.choose import ChooseScreen
 from eos_tui.screens.confirm import ConfirmScreen
 from eos_tui.screens.help import HelpScreen
 from eos_tui.snapshot import Status
+from eos_tui.strokes import RUN_TAGS
 from eos_tui.widgets.frugal import FrugalScreen
 from eos_tui.widgets.runs_table import RunsTable, columns
 from runners import run_folder, sweeps

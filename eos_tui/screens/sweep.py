@@ -13,13 +13,13 @@ from textual.message import Message
 from textual.widgets import Footer
 
 from eos_tui import keys, sweep_grid, sweeping
-from eos_tui.charts import RUN_TAGS
 from eos_tui.messages import Opened, ReadingFailed
 from eos_tui.output import one_line
 from eos_tui.screens.confirm import ConfirmScreen
 from eos_tui.screens.help import HelpScreen
 from eos_tui.screens.home import Compared
 from eos_tui.snapshot import Status
+from eos_tui.strokes import RUN_TAGS
 from eos_tui.sweep_grid import Cell, SweepStand
 from eos_tui.sweep_watcher import SweepWatcher
 from eos_tui.widgets.chart import Chart

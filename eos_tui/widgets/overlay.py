@@ -8,8 +8,10 @@ from rich.cells import cell_len, set_cell_size
 from textual.app import ComposeResult
 from textual.containers import Vertical
 
-from eos_tui.charts import RUN_TAGS, Cell, Grid, Overlaid, draw_runs, format_number, run_sample, run_stroke
+from eos_tui.charts import Cell, Grid, Overlaid, draw_runs
 from eos_tui.comparison import SharedPanel, Thresholds, thresholds
+from eos_tui.numerals import NOTHING, format_number
+from eos_tui.strokes import RUN_TAGS, run_sample, run_stroke
 from eos_tui.ticks import Scale
 from eos_tui.view import View
 from eos_tui.widgets.chart import Chart
@@ -30,7 +32,6 @@ EDGE = ("edge", 1.0)
 """What ratios are held against."""
 KEY_CELLS = 30
 """Widest column of keys in the table."""
-NOTHING = "-"
 NO_DIFFERENCE = "The specs do not differ."
 
 

@@ -7,8 +7,9 @@ from rich.cells import cell_len, set_cell_size
 from textual.app import ComposeResult
 from textual.containers import Vertical
 
-from eos_tui.charts import Grid, Line, Mark, cells, format_number, sparkline
+from eos_tui.charts import Grid, Line, Mark, cells, sparkline
 from eos_tui.decimate import Trace
+from eos_tui.numerals import format_number
 from eos_tui.series import Key
 from eos_tui.snapshot import RunSnapshot, profiles, trace, value
 from eos_tui.ticks import Scale

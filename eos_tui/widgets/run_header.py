@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
-from eos_tui.charts import format_number
+from eos_tui.numerals import format_number
 from eos_tui.snapshot import RunSnapshot, Status
 from eos_tui.widgets.text_rows import Part, Row, row_length
 from eos_tui.widgets.words import ENDED, duration

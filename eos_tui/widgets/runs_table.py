@@ -6,8 +6,9 @@ from typing import NamedTuple
 from rich.cells import cell_len, set_cell_size
 
 from eos_tui import charts
-from eos_tui.charts import Cell, Grid, format_number, sparkline
+from eos_tui.charts import Cell, Grid, sparkline
 from eos_tui.course import PLACES, Course
+from eos_tui.numerals import NOTHING, format_number, or_nothing
 from eos_tui.output import one_line
 from eos_tui.runs import Listed
 from eos_tui.summary import seconds_since
@@ -20,7 +21,6 @@ BAR = 5
 """Cells of a bar; a full one is the edge and beyond."""
 NAME_CELLS = (12, 48)
 """Narrowest and widest column of names."""
-NOTHING = "-"
 AGES = ((86_400.0, "d"), (3_600.0, "h"), (60.0, "min"))
 
 
@@ -76,7 +76,7 @@ def columns(*, ascii_only: bool = False) -> tuple[Column, ...]:
         ),
         Column("step", "step", 9, lambda run, _: f"{run.row.step:,}", lambda run: (False, float(run.row.step))),
         Column("done", "done", 5, lambda run, _: f"{_share(run):.0%}" if run.row.steps else NOTHING, lambda run: (False, _share(run))),
-        Column("loss", "loss", 9, lambda run, _: _told(run.row.loss), lambda run: _number(run.row.loss)),
+        Column("loss", "loss", 9, lambda run, _: or_nothing(run.row.loss), lambda run: _number(run.row.loss)),
         Column(
             "ratio",
             "sharpness/edge",
@@ -177,10 +177,6 @@ class RunsTable(CellGrid):
 
 def _share(run: Listed) -> float:
     return run.row.step / run.row.steps if run.row.steps else 0.0
-
-
-def _told(value: float | None) -> str:
-    return NOTHING if value is None else format_number(value)
 
 
 def _since(run: Listed) -> tuple[bool, float | str]:

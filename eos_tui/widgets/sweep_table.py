@@ -6,10 +6,11 @@ from functools import partial
 from rich.cells import cell_len, set_cell_size
 from rich.style import Style
 
-from eos_tui import charts
-from eos_tui.charts import RUN_TAGS, Cell, Grid, Overlaid, draw_runs, run_sample, run_stroke
+from eos_tui import charts, strokes
+from eos_tui.charts import Cell, Grid, Overlaid, draw_runs
 from eos_tui.decimate import Trace
 from eos_tui.output import one_line
+from eos_tui.strokes import RUN_TAGS, run_sample, run_stroke
 from eos_tui.sweep_grid import Row, SweepGrid, SweepStand, laid_out
 from eos_tui.ticks import Scale
 from eos_tui.widgets import text_rows
@@ -28,7 +29,7 @@ MARK_CELLS = 2
 """Before a cell's text: whether the cursor is there, and whether it is its row's best."""
 LABEL_SHARE = 3
 """The part of the width that the rows' labels take, at most."""
-MOST_CURVES = len(charts.RUN_STROKES)
+MOST_CURVES = len(strokes.RUN_STROKES)
 """Of which no two have the same dashes."""
 MARGIN = 0.04
 """Share of the x axis left at both ends."""

@@ -5,7 +5,7 @@ Used by the run screen's text widgets. Thresholds and ratios come from the recor
 
 from dataclasses import dataclass
 
-from eos_tui.charts import format_number
+from eos_tui.numerals import format_number
 from eos_tui.output import printable
 from eos_tui.snapshot import RunSnapshot, Status, trace
 from runners.records import Curve, Panel

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from eos_tui.charts import RUN_TAGS
+from eos_tui.strokes import RUN_TAGS
 from tests.eos_tui.fakes import LOSS, SHARPNESS, FakeRun
 from tests.eos_tui.test_cli import eos
 

@@ -12,10 +12,10 @@ import pytest
 from textual.pilot import Pilot
 
 from eos_tui.app import EosApp, once
-from eos_tui.charts import RUN_TAGS
 from eos_tui.screens.compare import CompareScreen
 from eos_tui.screens.help import HelpScreen
 from eos_tui.screens.home import HomeScreen
+from eos_tui.strokes import RUN_TAGS
 from eos_tui.widgets.overlay import NO_DIFFERENCE, Named, OverlayView, Table, legend, legend_rows, table_rows, table_width
 from eos_tui.widgets.text_rows import row_length
 from runners.records import StepRecord

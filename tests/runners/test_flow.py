@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from runners import environment, spec_file
+from runners import spec_file
 from runners.errors import SpecError
 from runners.experiments import CentralFlow, Flow, GradientFlow
-from runners.flow import FlowRunner
 from runners.records import FlowRecord, MetricsRecord, SharpnessRecord, StepRecord
 from runners.spec import Digits, Gaussian, Linear, Measure, Mlp, RmsProp, Run, Sgd, Train
-from runners.train import TrainRunner
+from tests.runners.driven import built, of, run
 
 MEASURE = Measure(sharpness_every=5, ntk_every=0, evaluate_every=0)
 AnyMeasured = StepRecord | FlowRecord | SharpnessRecord | MetricsRecord
@@ -33,26 +32,6 @@ def prepared():
     before = jax.config.read("jax_enable_x64")
     yield
     jax.config.update("jax_enable_x64", before)
-
-
-def built(spec):
-    environment.prepare(spec.run.precision)
-    return (FlowRunner if isinstance(spec, Flow) else TrainRunner)(spec)
-
-
-def run(runner, until=None):
-    """Records up to a step, without times."""
-    clock = itertools.count(0.0, 0.0).__next__
-    found = []
-    while True:
-        found += runner.measure(clock)
-        if runner.step >= (until or runner.steps):
-            return [replace(record, seconds=0.0) if isinstance(record, SharpnessRecord) else record for record in found]
-        found += runner.advance(clock)
-
-
-def of(kind, records):
-    return [record for record in records if isinstance(record, kind)]
 
 
 @pytest.fixture(scope="module")

@@ -11,12 +11,13 @@ from jax.flatten_util import ravel_pytree
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from runners import environment, kinds, spec_file
+from runners import spec_file
 from runners.errors import SpecError
 from runners.experiments import Flow, LimitingFlow
 from runners.records import EventRecord, FlowRecord, SharpnessRecord, StepRecord
 from runners.spec import Chebyshev, Measure, Mlp, Mse, NormalizedGd, Run, Sgd, Train, WarmStart
 from runners.theory import limiting_flow
+from tests.runners.driven import built, of, run
 
 AnyMeasured = StepRecord | FlowRecord | SharpnessRecord
 WARM = WarmStart(steps=600, lr=0.05)
@@ -36,26 +37,6 @@ def prepared():
     before = jax.config.read("jax_enable_x64")
     yield
     jax.config.update("jax_enable_x64", before)
-
-
-def built(spec):
-    environment.prepare(spec.run.precision)
-    return kinds.build(spec)
-
-
-def run(runner, until=None):
-    """Records up to a step, without times."""
-    clock = itertools.count(0.0, 0.0).__next__
-    found = []
-    while True:
-        found += runner.measure(clock)
-        if runner.step >= (until or runner.steps):
-            return [replace(record, seconds=0.0) if isinstance(record, SharpnessRecord) else record for record in found]
-        found += runner.advance(clock)
-
-
-def of(kind, records):
-    return [record for record in records if isinstance(record, kind)]
 
 
 def loss_of(runner):

@@ -1,7 +1,5 @@
 """Gradient descent beside its prediction, as a run: where it begins and ends, how good it is, and resumed."""
 
-import itertools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,12 +7,13 @@ import pytest
 from jax.flatten_util import ravel_pytree
 from msgspec.structs import replace
 
-from runners import environment, kinds, spec_file
+from runners import environment, spec_file
 from runners.errors import SpecError
 from runners.experiments import Flow, SelfStabilization
 from runners.records import EventRecord, PredictionRecord, SharpnessRecord, StepRecord
 from runners.spec import Chebyshev, Measure, Mlp, Run, Sgd, Train
 from runners.train import TrainRunner
+from tests.runners.driven import built, of, run
 from tests.runners.theory.test_self_stabilization import followed
 
 FROM, STEPS = 430, 460
@@ -34,26 +33,6 @@ def prepared():
     before = jax.config.read("jax_enable_x64")
     yield
     jax.config.update("jax_enable_x64", before)
-
-
-def built(spec):
-    environment.prepare(spec.run.precision)
-    return kinds.build(spec)
-
-
-def run(runner, until=None):
-    """Records up to a step, without times."""
-    clock = itertools.count(0.0, 0.0).__next__
-    found = []
-    while True:
-        found += runner.measure(clock)
-        if runner.step >= (until or runner.steps):
-            return [replace(record, seconds=0.0) if isinstance(record, SharpnessRecord) else record for record in found]
-        found += runner.advance(clock)
-
-
-def of(kind, records):
-    return [record for record in records if isinstance(record, kind)]
 
 
 @pytest.fixture(scope="module")
