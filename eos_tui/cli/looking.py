@@ -67,7 +67,7 @@ def show(run: Run, *, runs_dir: RunsDir = None, as_json: Json = False) -> None:
         print_json(_document(folder, seen))
         return
     for title, text in _paragraphs(folder, seen):
-        typer.echo(f"{one_line(title):<13}{one_row(text)}".rstrip())
+        typer.echo(f"{one_line(title):<12} {one_row(text)}".rstrip())
 
 
 def _document(folder: "RunFolder", seen: "RunSnapshot") -> dict[str, Any]:
