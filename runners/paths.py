@@ -130,6 +130,7 @@ class PathsRunner(Ensemble):
             for index in range(num_blocks):
                 self._ensemble[index] = begin(start_key, np.int32(index * self._chunks))
         begins = found.modes.about(found.sgd.ridge)._replace(variance=deviation**2)
+        self._limit_words = _beyond(found.sgd, in_steps=in_steps)
         # In steps K can be above 1 where SGD itself is stable: where one eigenvalue stands out, the kernel counts too much of its noise.
         in_steps = in_steps and volterra.noise_kernel(found.sgd, in_steps=True) < 1
         self._expected = volterra.expected_loss(found.sgd, begins, in_steps=in_steps)
@@ -172,7 +173,7 @@ class PathsRunner(Ensemble):
             yield EventRecord(step=0, time=clock(), event="theory", message=self._sentence())
         if math.isfinite(loss) and np.ptp(along) > 0:
             yield self._tails(along, clock)
-        self._judge(loss, f"K is {self._problem.sgd.noise_kernel:.3g}, from 1 on the loss grows without end")
+        self._judge(loss, self._limit_words or f"K is {self._problem.sgd.noise_kernel:.3g}, below 1: its mean has a limit")
 
     def _looked_at(self) -> tuple[float, float, Float[np.ndarray, " samples"]]:
         """The mean loss, its standard error over the paths, and coordinates of the first paths along the first right singular vector."""
@@ -202,7 +203,7 @@ class PathsRunner(Ensemble):
         exact = f", exactly {self._exact:.3g}" if self._exact is not None else ""
         return (
             f"At lr {sgd.lr:g} K is {sgd.noise_kernel:.3g} and lr times the largest eigenvalue {sgd.theta[0]:.3g}; "
-            f"the diffusion's tail index is {lower}{bounds.upper:.3g}{exact}."
+            f"the diffusion's tail index is {lower}{bounds.upper:.3g}{exact}." + (f" {self._limit_words}." if self._limit_words else "")
         )
 
     def _tails(self, along: Float[np.ndarray, " paths"], clock: Clock) -> TailsRecord:
@@ -266,6 +267,13 @@ def _stable(samples: Float[np.ndarray, " samples"]) -> stable.Stable | None:
         return stable.stable(samples)
     except DataError:
         return None
+
+
+def _beyond(sgd: HomogenizedSgd, *, in_steps: bool) -> str:
+    """Which limit of stability this is beyond, of steps or of the diffusion; empty within."""
+    if in_steps and sgd.theta[0] >= 2:
+        return f"lr times the largest eigenvalue is {sgd.theta[0]:.3g}, from 2 on full-batch gradient descent itself is unstable"
+    return f"K is {sgd.noise_kernel:.3g}, from 1 on the loss grows without end" if sgd.noise_kernel >= 1 else ""
 
 
 def _divided(simulation: Paths, num_modes: int, itemsize: int) -> tuple[int, tuple[int, int, int]]:

@@ -13,7 +13,7 @@ from runners import kinds, paths, spec_file
 from runners.blocks import Blocks
 from runners.errors import SpecError
 from runners.measure import tails
-from runners.records import Header, MetricsRecord, StepRecord, TailsRecord
+from runners.records import EventRecord, Header, MetricsRecord, StepRecord, TailsRecord
 from runners.theory import kesten, pearson, tail_index
 
 CONFIGS = ("heavy-tails-gaussian", "heavy-tails-digits", "heavy-tails-features")
@@ -215,6 +215,21 @@ def test_blocks_that_become_infinite_end_the_run(monkeypatch):
 
     assert "between steps 0 and 100" in runner.diverged
     assert not any(isinstance(record, TailsRecord) for record in found)
+
+
+@pytest.mark.parametrize(
+    ("runner", "lr", "batch_size", "words"),
+    [
+        ("sgd-ensemble", 2.5, 64, "lr times the largest eigenvalue is 2.5, from 2 on full-batch gradient descent itself is unstable"),
+        ("sde", 2.5, 64, None),
+        ("sde", 2.5, 1, "K is 2, from 1 on the loss grows without end"),
+        ("sgd-ensemble", 1.3, 1, "K is 1.04, from 1 on the loss grows without end"),
+    ],
+)
+def test_the_limit_that_the_paths_are_beyond_is_said_at_the_start(runner, lr, batch_size, words):
+    [event] = of(EventRecord, records(asked(runner, lr=lr, batch_size=batch_size, paths=1000, steps=1))).values()
+
+    assert event.message.endswith(f". {words}." if words else "tail index is 51.6 to 52.2.")
 
 
 @pytest.mark.slow
