@@ -8,6 +8,7 @@ import math
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Any, NamedTuple
 
 import jax
@@ -111,7 +112,9 @@ class PathsRunner(Ensemble):
         )
         deviation = spec.least_squares.start
         begin = Program(lambda key, first: self._first(key, first, shape, deviation=deviation, dtype=run.precision), start_key, np.int32(0))
-        block = begin(start_key, np.int32(0))
+        self._chunks, self._paths = shape[0], shape[0] * shape[1]
+        starts = (begin(start_key, np.int32(index * self._chunks)) for index in range(num_blocks))
+        block = next(starts)
         super().__init__(
             spec,
             run=run,
@@ -123,12 +126,11 @@ class PathsRunner(Ensemble):
         self._see = Program(self._seen, block, np.int32(0))
         for program in (self._chunk, self._see):
             program.wait()
-        self._chunks, self._paths = shape[0], shape[0] * shape[1]
         self._ensemble: list[Array] | Blocks = [block]
         if num_blocks > 1:
             self._ensemble = Blocks((num_blocks, *shape), run.precision)
-            for index in range(num_blocks):
-                self._ensemble[index] = begin(start_key, np.int32(index * self._chunks))
+            for index, start in enumerate(chain([block], starts)):
+                self._ensemble[index] = start
         begins = found.modes.about(found.sgd.ridge)._replace(variance=deviation**2)
         self._limit_words = _beyond(found.sgd, in_steps=in_steps)
         # In steps K can be above 1 where SGD itself is stable: where one eigenvalue stands out, the kernel counts too much of its noise.
