@@ -3,7 +3,7 @@
 With the other coordinates left out of its noise, a coordinate follows dz = -theta (z - mu) dt + sqrt(2 theta phi (z^2 + chi)) dW, whose
 stationary law has the tail index nu = 1 + 1 / phi. Every convex function of the coordinate has at least the mean that it has there.
 
-Called by what draws them beside samples, and by tests. Pure functions of arrays, in float64.
+For samples to be set beside, as tests do; no runner draws them. Pure functions of arrays, in float64.
 
 Source: Jiao and Keller-Ressel (2024), arXiv 2402.01382; the constants are derived here from the flux being zero.
 """

@@ -93,8 +93,8 @@ class ExpectedLoss:
             times: In steps, >= 0; whole numbers for the form in steps.
 
         Returns:
-            Values, with rounding's estimated error, EPS (1 + t |growth|) times the sizes of all that is added up; both infinite where the
-            loss has grown beyond the largest number.
+            Values, with rounding's estimated error, EPS (1 + 2 t theta) times the sizes of all that is added up, in steps over what the
+            slowest mode keeps in one; both infinite where the loss has grown beyond the largest number.
 
         Cost: An exponential for each mode and time.
         """
@@ -114,7 +114,12 @@ class ExpectedLoss:
                 decayed = _decayed(self.theta, times, in_steps=self.in_steps)
                 values, sizes = values + decayed @ self.linear, sizes + np.abs(decayed) @ np.abs(self.linear)
         values, sizes = (np.where(np.isfinite(values), found, np.inf) for found in (values, sizes))
-        return Loss(values, EPS * (len(self.growth) + times * float(np.max(np.abs(self.growth)))) * sizes)
+        # Growth is the difference of what decays and what noise adds, each of the size of 2 theta, and may be much less than they.
+        change = max(float(np.max(np.abs(self.growth))), 2 * float(np.max(self.theta)))
+        if self.in_steps:
+            # What is taken to a power is 1 + growth, which is told less well the nearer to 0 it is.
+            change /= max(1 + float(np.max(self.growth)), EPS)
+        return Loss(values, EPS * (len(self.growth) + times * change) * sizes)
 
 
 def noise_kernel(sgd: HomogenizedSgd, *, in_steps: bool) -> float:

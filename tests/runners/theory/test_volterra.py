@@ -1,5 +1,6 @@
 """The expected loss against the naive sum, an integrator, its limit, and simulated SGD."""
 
+import mpmath
 import numpy as np
 import pytest
 import scipy.integrate
@@ -174,6 +175,52 @@ def test_a_step_that_takes_a_mode_to_its_mean_at_once_has_a_rate():
 
     assert sgd.theta[0] == 1
     assert loss.rate == pytest.approx(np.log(2))
+
+
+@pytest.mark.parametrize(("in_steps", "ridge"), [(False, 0.0), (False, 1e-3), (True, 0.0), (True, 1e-3)])
+def test_eigenvalues_twelve_powers_of_ten_apart_have_the_loss_that_sixty_digits_say(in_steps, ridge):
+    h, start = 10.0 ** -np.arange(0, 13, 3), Start(np.linspace(1, 2, 5), np.linspace(-0.1, 0.2, 5) * bool(ridge), floor=0.2, variance=0.5)
+    sgd = HomogenizedSgd(h, 0.7, batch_size=2, ridge=ridge)
+    times = (0, 1, 40, 10_000)
+
+    values, errors = volterra.expected_loss(sgd, start, in_steps=in_steps).at(np.array(times, dtype=float))
+
+    for t, value, error in zip(times, values, errors, strict=True):
+        expected = loss_in_sixty_digits(sgd, start, t, in_steps=in_steps)
+        assert abs(value - expected) <= max(10 * error, 1e-14 * expected)
+        assert abs(value - expected) <= 1e-9 * expected
+
+
+def test_a_single_mode_that_forgets_fast_has_its_error():
+    sgd = HomogenizedSgd(np.array([1.0]), 0.9, batch_size=1000)
+    start = Start(np.ones(1), np.zeros(1), floor=0.0)
+    times = np.array([10.0, 100.0])
+
+    values, errors = volterra.expected_loss(sgd, start, in_steps=True).at(times)
+
+    expected = np.array([loss_in_sixty_digits(sgd, start, int(t), in_steps=True) for t in times])
+    assert np.all(np.abs(values - expected) <= errors)
+    assert np.all(errors < 1e-11 * values)
+
+
+def loss_in_sixty_digits(sgd, start, t, *, in_steps):
+    """Second moments and means as one linear system, by a power or the exponential of its matrix."""
+    with mpmath.workdps(60):
+        size = len(sgd.eigenvalues)
+        h, excess, offset = ([mpmath.mpf(float(x)) for x in values] for values in (sgd.eigenvalues, start.excess, start.offset))
+        lr, ridge = mpmath.mpf(sgd.lr), mpmath.mpf(sgd.ridge)
+        level = start.floor + sum(a * b**2 for a, b in zip(h, offset, strict=True)) / 2
+        matrix = mpmath.zeros(2 * size + 1)
+        for i in range(size):
+            theta, noise = lr * (h[i] + ridge), lr**2 * h[i] ** 2 / sgd.batch_size
+            matrix[i, i], matrix[size + i, size + i] = (1 - theta) ** 2 - 1 if in_steps else -2 * theta, -theta
+            for j in range(size):
+                matrix[i, j] += noise
+                matrix[i, size + j] += noise * h[j] * offset[j]
+            matrix[i, 2 * size] += noise * level
+        begin = mpmath.matrix([*(a * (b**2 + start.variance) / 2 for a, b in zip(h, excess, strict=True)), *excess, 1])
+        end = ((mpmath.eye(2 * size + 1) + matrix) ** t if in_steps else mpmath.expm(matrix * t)) * begin
+        return float(level + sum(end[j] + h[j] * offset[j] * end[size + j] for j in range(size)))
 
 
 def test_no_times_have_no_losses():
