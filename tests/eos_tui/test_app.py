@@ -5,18 +5,11 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
-from functools import reduce
-from pathlib import Path
 from types import NoneType
 
 import msgspec
 import pytest
-from textual._context import visible_screen_stack
-from textual.app import App
 from textual.message import Message
-from textual.pilot import Pilot
-from textual.strip import Strip
 
 from eos_tui.app import EosApp, once
 from eos_tui.follower import Follower
@@ -26,63 +19,9 @@ from eos_tui.screens.help import HelpScreen
 from eos_tui.widgets.chart import Chart
 from eos_tui.widgets.panel import PanelView
 from runners.errors import LogError
-from runners.records import Curve, Panel, StepRecord
-from tests.eos_tui.fakes import DENSITY, LOSS, NAME, NOW, PANELS, FakeRun, filled, live, requests
-
-GOLDEN = Path(__file__).parents[1] / "golden"
-
-
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeRun]:
-    """A live run in the folder where runs are looked for."""
-    monkeypatch.setenv("EOS_RUNS", str(tmp_path))
-    for name in ("NO_COLOR", "TEXTUAL_THEME"):
-        monkeypatch.delenv(name, raising=False)
-    with live(FakeRun(tmp_path)) as alive:
-        yield alive
-
-
-def app_of(run: FakeRun) -> EosApp:
-    return EosApp(run.folder, poll_seconds=0, clock=lambda: NOW)
-
-
-async def look(pilot: Pilot[str]) -> str:
-    """Poll once; the screen's text after it."""
-    app = pilot.app
-    assert isinstance(app, EosApp)
-    app.poll_now()
-    return await settled(pilot)
-
-
-async def settled(pilot: Pilot[str]) -> str:
-    """The screen's text once all of it is drawn, with what stands behind a box, and its layout no longer changes."""
-    before, now = None, screen(pilot)
-    while now != before or not _is_drawn(pilot.app):
-        await pilot.pause()
-        await pilot.wait_for_scheduled_animations()
-        # As pausing does for a box: what was to be laid out behind it while it held frames back waits for the next message there.
-        for behind in pilot.app._background_screens:
-            if behind._layout_required:
-                behind._on_timer_update()
-        before, now = now, screen(pilot)
-    return now
-
-
-def _is_drawn(app: App[str]) -> bool:
-    """Whether no frame is held back, as a box does until it is filled, and no screen in sight has anything left to draw."""
-    top = app.screen
-    if app._batch_count or top._repaint_required or top._dirty_widgets:
-        return False
-    # What screens behind a box have to repaint they hand on to it, and keep their own marks of it.
-    return not any(one._layout_required for one in (*app._background_screens, top))
-
-
-def screen(pilot: Pilot[str]) -> str:
-    """The rows of the screen, as a terminal would show them."""
-    # Else a box is drawn over nothing, and that is what Textual keeps of it.
-    visible_screen_stack.set(pilot.app._background_screens)
-    strips = pilot.app.screen._compositor.render_strips()
-    return "\n".join(strip.text.rstrip() for strip in strips)
+from runners.records import Curve, Panel
+from tests.eos_tui.fakes import DENSITY, LOSS, NAME, NOW, PANELS, FakeRun, filled, requests
+from tests.eos_tui.pilots import GOLDEN, app_of, filtered, look, settled, watch_until_it_ends
 
 
 def test_the_screen_is_printed_once_as_it_is_shown(run):
@@ -471,12 +410,6 @@ async def test_an_error_of_our_own_while_reading_ends_the_viewer_instead_of_free
         await watch_until_it_ends(app)
 
 
-async def watch_until_it_ends(app: EosApp) -> None:
-    async with app.run_test(size=(80, 24)) as pilot:
-        while app.is_running:
-            await pilot.pause()
-
-
 async def test_a_bad_line_does_not_keep_the_follower_busy(run):
     delivered: list[Message] = []
     follower = Follower(run.folder, delivered.append, clock=lambda: NOW)
@@ -522,13 +455,6 @@ async def test_colour_is_never_the_only_sign(run, monkeypatch):
     assert all(colour is None or colour.is_default for style in styles for colour in (style.color, style.bgcolor))
 
 
-def filtered(pilot: Pilot[str]) -> list[Strip]:
-    """The screen's rows as they are sent: after the app's filters."""
-    background = pilot.app.screen.background_colors[0]
-    strips = pilot.app.screen._compositor.render_strips()
-    return [reduce(lambda strip, line_filter: strip.apply_filter(line_filter, background), pilot.app._filters, strip) for strip in strips]
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("theme", ["textual-dark", "textual-light", "ansi-light", "nord"])
 async def test_another_theme_can_be_chosen(run, monkeypatch, theme):
@@ -557,90 +483,3 @@ def test_importing_the_viewer_loads_nothing_heavy():
 
     assert done.stderr == ""
     assert done.returncode == 0
-
-
-async def test_the_cursor_reads_all_panels_at_a_step(run):
-    async with app_of(filled(run)).run_test(size=(120, 40)) as pilot:
-        await look(pilot)
-        await pilot.press("left", "less_than_sign", "less_than_sign")
-        read = await settled(pilot)
-        await pilot.press("escape")
-        again = await settled(pilot)
-
-    steps = set(re.findall(r"at step ([\d,]+)", read))
-    assert len(steps) == 1
-    assert 0 < int(steps.pop().replace(",", "")) < 1860
-    assert read.count("at step") == 3
-    assert "at step" not in again
-
-
-async def test_keys_zoom_pan_and_show_all_again(run):
-    async with app_of(filled(run)).run_test(size=(120, 40)) as pilot:
-        whole = await look(pilot)
-        await pilot.press("plus", "plus", "left_square_bracket")
-        part = await settled(pilot)
-        await pilot.press("0")
-        again = await settled(pilot)
-
-    assert part != whole
-    assert again == whole
-
-
-@pytest.mark.slow
-async def test_a_panel_alone_takes_the_screen_and_gives_it_back(run):
-    async with app_of(filled(run)).run_test(size=(120, 40)) as pilot:
-        before = await look(pilot)
-        await pilot.press("tab", "tab", "enter")
-        alone = await settled(pilot)
-        await pilot.press("escape")
-        pilot.app.set_focus(None)
-        after = await settled(pilot)
-
-    assert "sharpness" in alone
-    assert "NTK trace ─" not in alone
-    assert after == before
-
-
-async def test_the_axis_and_the_average_are_chosen_by_keys(run):
-    async with app_of(filled(run)).run_test(size=(120, 40)) as pilot:
-        await look(pilot)
-        await pilot.press("x")
-        timed = await settled(pilot)
-        await pilot.press("x", "x", "x", "m")
-        smooth = await settled(pilot)
-
-    assert "seconds" in timed
-    assert "seconds" not in smooth
-
-
-@pytest.mark.slow
-async def test_zooming_into_a_long_run_reads_its_points_anew(run):
-    run.header(steps=20_000)
-    run.write(*(StepRecord(step=k, time=k / 100, loss=1.0 + k % 2, lr=0.3) for k in range(20_000)))
-    app = EosApp(run.folder, poll_seconds=0.02, clock=lambda: NOW)
-    async with app.run_test(size=(120, 40)) as pilot:
-        while app.snapshot is None or app.snapshot.step < 19_999:
-            await pilot.pause()
-        await pilot.press(*["plus"] * 10, "left_square_bracket")
-        while (detail := app.screen._detail) is None or detail.high - detail.low > 2048:
-            await pilot.pause()
-        found = detail.traces[("step", "loss")]
-
-    assert len(found) < 2048
-    assert not found.is_coarse(found.first_x, found.last_x)
-
-
-async def test_a_part_of_a_long_run_that_is_still_growing_shows_its_newest_points(run):
-    run.header(steps=40_000)
-    run.write(*(StepRecord(step=k, time=k / 100, loss=1.0, lr=0.3) for k in range(20_500)))
-    async with app_of(run).run_test(size=(120, 40)) as pilot:
-        while pilot.app.snapshot is None or pilot.app.snapshot.step < 20_499:
-            await look(pilot)
-        await pilot.press("plus", "plus", "plus")
-        before = await settled(pilot)
-        run.write(*(StepRecord(step=k, time=k / 100, loss=1.0, lr=0.3) for k in range(20_500, 21_500)))
-        after = await look(pilot)
-        asked = pilot.app.screen._detail_asked
-
-    assert asked is None
-    assert after != before

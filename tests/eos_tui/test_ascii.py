@@ -10,7 +10,7 @@ from eos_tui.cli import attending
 from eos_tui.display import Display
 from tests.eos_tui.fakes import NOW, FakeRun, filled, live
 from tests.eos_tui.hostile import clock, hostile
-from tests.eos_tui.test_app import settled
+from tests.eos_tui.pilots import settled
 
 ASCII = Display(ascii=True)
 

@@ -17,17 +17,8 @@ from eos_tui.screens.home import HomeScreen
 from eos_tui.screens.panels import PanelsScreen
 from eos_tui.settings import RunView
 from eos_tui.widgets.panel import PanelView
-from tests.eos_tui.fakes import NOW, PANELS, FakeRun, live
-from tests.eos_tui.test_app import look, screen, settled
-
-
-@pytest.fixture
-def run(tmp_path, monkeypatch):
-    monkeypatch.setenv("EOS_RUNS", str(tmp_path))
-    for name in ("NO_COLOR", "TEXTUAL_THEME"):
-        monkeypatch.delenv(name, raising=False)
-    with live(FakeRun(tmp_path)) as alive:
-        yield alive
+from tests.eos_tui.fakes import NOW, PANELS, FakeRun
+from tests.eos_tui.pilots import look, screen, settled
 
 
 @pytest.fixture

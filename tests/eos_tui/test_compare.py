@@ -20,7 +20,7 @@ from eos_tui.widgets.overlay import NO_DIFFERENCE, Named, OverlayView, Table, le
 from eos_tui.widgets.text_rows import row_length
 from runners.records import StepRecord
 from tests.eos_tui.fakes import LOSS, NOW, NTK, SHARPNESS, FakeRun, live
-from tests.eos_tui.test_app import GOLDEN, filtered, look, screen, settled, watch_until_it_ends
+from tests.eos_tui.pilots import GOLDEN, filtered, look, screen, settled, watch_until_it_ends
 
 STAMP = "20270115T075000Z-00a"
 RATES = (0.5, 0.25, 0.125)
@@ -41,12 +41,9 @@ def made(runs: Path, name: str, *, lr: float, until: int = 600, steps: int = 100
 
 
 @pytest.fixture
-def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[FakeRun]]:
+def runs(surroundings: Path) -> Iterator[list[FakeRun]]:
     """Two that live and one that has ended, with different learning rates."""
-    monkeypatch.setenv("EOS_RUNS", str(tmp_path))
-    for name in ("NO_COLOR", "TEXTUAL_THEME"):
-        monkeypatch.delenv(name, raising=False)
-    found = [made(tmp_path, f"gd-{lr}", lr=lr, until=200 + 200 * k, end="finished" if k == 0 else None) for k, lr in enumerate(RATES)]
+    found = [made(surroundings, f"gd-{lr}", lr=lr, until=200 + 200 * k, end="finished" if k == 0 else None) for k, lr in enumerate(RATES)]
     with ExitStack() as stack:
         for run in found[1:]:
             stack.enter_context(live(run))

@@ -28,7 +28,7 @@ from eos_tui.window import UNITS
 from runners.errors import LogError
 from runners.records import AnyRecord, Panel
 from tests.eos_tui.fakes import DENSITY, NOW, PANELS, FakeRun
-from tests.eos_tui.test_app import settled
+from tests.eos_tui.pilots import settled
 
 EXAMPLES = {"suite": 25, "thorough": 1500}
 SIZES = [(0, 0), (1, 1), (3, 7), (20, 5), (80, 24), (200, 60)]

@@ -18,7 +18,7 @@ from eos_tui.widgets.runs_table import age
 from runners import spec_file
 from runners.run_folder import RunFolder
 from tests.eos_tui.fakes import NOW, FakeRun, live, requests
-from tests.eos_tui.test_app import screen, settled
+from tests.eos_tui.pilots import screen, settled
 
 LIVE = "digits-sgd-20270115T075000Z-00aa"
 OLD = "digits-gd-20270114T080000Z-00bb"
@@ -38,15 +38,12 @@ def made(runs, name, *, optimizer, lr, created, until=200, end=None, ratio=0.5):
 
 
 @pytest.fixture
-def runs(tmp_path, monkeypatch):
+def runs(surroundings):
     """One that lives and two that have ended."""
-    monkeypatch.setenv("EOS_RUNS", str(tmp_path))
-    for name in ("NO_COLOR", "TEXTUAL_THEME"):
-        monkeypatch.delenv(name, raising=False)
-    made(tmp_path, OLD, optimizer="sgd", lr=0.3, created="2027-01-14T08:00:00Z", end="finished", ratio=1.02)
-    made(tmp_path, ADAM, optimizer="adam", lr=0.01, created="2027-01-15T07:00:00Z", until=100, end="diverged")
-    with live(made(tmp_path, LIVE, optimizer="sgd", lr=0.1, created="2027-01-15T07:50:00Z")):
-        yield tmp_path
+    made(surroundings, OLD, optimizer="sgd", lr=0.3, created="2027-01-14T08:00:00Z", end="finished", ratio=1.02)
+    made(surroundings, ADAM, optimizer="adam", lr=0.01, created="2027-01-15T07:00:00Z", until=100, end="diverged")
+    with live(made(surroundings, LIVE, optimizer="sgd", lr=0.1, created="2027-01-15T07:50:00Z")):
+        yield surroundings
 
 
 def app_of(runs):

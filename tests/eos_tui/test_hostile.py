@@ -13,7 +13,7 @@ from eos_tui.cli import app as commands
 from eos_tui.output import fitting, one_line, printable
 from eos_tui.screens.confirm import ConfirmScreen
 from tests.eos_tui.hostile import EVIL, MARK, clock, hostile
-from tests.eos_tui.test_app import settled
+from tests.eos_tui.pilots import settled
 from tests.eos_tui.test_viewer_terminal import Terminal
 
 UNFIT = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")

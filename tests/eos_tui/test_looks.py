@@ -18,7 +18,7 @@ from eos_tui.app import EosApp
 from eos_tui.replay import replay
 from runners.run_folder import RunFolder
 from tests.eos_tui.fakes import DENSITY, NOW, PANELS, FakeRun, live
-from tests.eos_tui.test_app import look, settled
+from tests.eos_tui.pilots import look, settled
 from tests.eos_tui.test_sweep_screen import ended, half_done, made
 
 PICTURES = Path(__file__).parents[2] / "docs" / "screens"

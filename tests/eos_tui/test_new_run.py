@@ -15,7 +15,7 @@ from eos_tui.screens.run import RunScreen
 from runners import run_folder, spec_file
 from runners.spec import Train
 from tests.eos_tui.fakes import NOW, FakeRun
-from tests.eos_tui.test_app import look, screen, settled
+from tests.eos_tui.pilots import look, screen, settled
 from tests.eos_tui.test_launch import FAKE, until
 
 MINE = "digits-gd-20270115T070000Z-00cc"

@@ -12,7 +12,7 @@ from eos_tui import palette
 from eos_tui.app import EosApp
 from eos_tui.display import Display, colors
 from tests.eos_tui.fakes import NOW, FakeRun, filled
-from tests.eos_tui.test_app import settled
+from tests.eos_tui.pilots import settled
 from tests.eos_tui.test_viewer_terminal import Terminal
 
 VISION = {

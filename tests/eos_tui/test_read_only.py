@@ -18,7 +18,7 @@ from eos_tui.screens.home import HomeScreen
 from eos_tui.screens.run import RunScreen
 from eos_tui.screens.sweep import SweepScreen
 from tests.eos_tui.fakes import NOW, FakeRun, filled, live, requests
-from tests.eos_tui.test_app import look, screen, settled
+from tests.eos_tui.pilots import look, screen, settled
 
 CLASSES = {kind.__name__: kind for kind in (App, Screen, Widget, Input, EosApp, HomeScreen, CompareScreen, RunScreen, SweepScreen)}
 WRITING = {

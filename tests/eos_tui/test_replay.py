@@ -19,7 +19,7 @@ from eos_tui.snapshot import Status
 from eos_tui.watcher import RunWatcher
 from runners.errors import LogError
 from tests.eos_tui.fakes import NOW, FakeRun, requests
-from tests.eos_tui.test_app import look, screen, settled
+from tests.eos_tui.pilots import look, screen, settled
 from tests.eos_tui.test_viewer_terminal import Terminal
 
 STEPS = 1000

@@ -1,28 +1,18 @@
-"""Further keys of the run screen: details, output."""
+"""Keys of the run screen that change what is looked at: details, output, cursor, zoom, axis; and the mouse."""
 
 import re
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
 from textual.events import MouseMove, MouseScrollDown, MouseScrollUp
 
+from eos_tui.app import EosApp
 from eos_tui.widgets.body import MIN_PANEL_ROWS
 from eos_tui.widgets.chart import Chart
 from eos_tui.widgets.drawer import Drawer
-from tests.eos_tui.fakes import DENSITY, LOSS, FakeRun, filled, live
-from tests.eos_tui.test_app import app_of, look, settled
-
-
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeRun]:
-    """A live run in the folder where runs are looked for."""
-    monkeypatch.setenv("EOS_RUNS", str(tmp_path))
-    for name in ("NO_COLOR", "TEXTUAL_THEME"):
-        monkeypatch.delenv(name, raising=False)
-    with live(FakeRun(tmp_path)) as alive:
-        yield alive
+from runners.records import StepRecord
+from tests.eos_tui.fakes import DENSITY, LOSS, NOW, filled
+from tests.eos_tui.pilots import app_of, look, settled
 
 
 @pytest.mark.slow
@@ -222,3 +212,90 @@ async def test_a_click_on_the_numbers_at_the_left_is_none_in_the_chart(run):
 
     assert "at step" not in before
     assert "at step" not in after
+
+
+async def test_the_cursor_reads_all_panels_at_a_step(run):
+    async with app_of(filled(run)).run_test(size=(120, 40)) as pilot:
+        await look(pilot)
+        await pilot.press("left", "less_than_sign", "less_than_sign")
+        read = await settled(pilot)
+        await pilot.press("escape")
+        again = await settled(pilot)
+
+    steps = set(re.findall(r"at step ([\d,]+)", read))
+    assert len(steps) == 1
+    assert 0 < int(steps.pop().replace(",", "")) < 1860
+    assert read.count("at step") == 3
+    assert "at step" not in again
+
+
+async def test_keys_zoom_pan_and_show_all_again(run):
+    async with app_of(filled(run)).run_test(size=(120, 40)) as pilot:
+        whole = await look(pilot)
+        await pilot.press("plus", "plus", "left_square_bracket")
+        part = await settled(pilot)
+        await pilot.press("0")
+        again = await settled(pilot)
+
+    assert part != whole
+    assert again == whole
+
+
+@pytest.mark.slow
+async def test_a_panel_alone_takes_the_screen_and_gives_it_back(run):
+    async with app_of(filled(run)).run_test(size=(120, 40)) as pilot:
+        before = await look(pilot)
+        await pilot.press("tab", "tab", "enter")
+        alone = await settled(pilot)
+        await pilot.press("escape")
+        pilot.app.set_focus(None)
+        after = await settled(pilot)
+
+    assert "sharpness" in alone
+    assert "NTK trace ─" not in alone
+    assert after == before
+
+
+async def test_the_axis_and_the_average_are_chosen_by_keys(run):
+    async with app_of(filled(run)).run_test(size=(120, 40)) as pilot:
+        await look(pilot)
+        await pilot.press("x")
+        timed = await settled(pilot)
+        await pilot.press("x", "x", "x", "m")
+        smooth = await settled(pilot)
+
+    assert "seconds" in timed
+    assert "seconds" not in smooth
+
+
+@pytest.mark.slow
+async def test_zooming_into_a_long_run_reads_its_points_anew(run):
+    run.header(steps=20_000)
+    run.write(*(StepRecord(step=k, time=k / 100, loss=1.0 + k % 2, lr=0.3) for k in range(20_000)))
+    app = EosApp(run.folder, poll_seconds=0.02, clock=lambda: NOW)
+    async with app.run_test(size=(120, 40)) as pilot:
+        while app.snapshot is None or app.snapshot.step < 19_999:
+            await pilot.pause()
+        await pilot.press(*["plus"] * 10, "left_square_bracket")
+        while (detail := app.screen._detail) is None or detail.high - detail.low > 2048:
+            await pilot.pause()
+        found = detail.traces[("step", "loss")]
+
+    assert len(found) < 2048
+    assert not found.is_coarse(found.first_x, found.last_x)
+
+
+async def test_a_part_of_a_long_run_that_is_still_growing_shows_its_newest_points(run):
+    run.header(steps=40_000)
+    run.write(*(StepRecord(step=k, time=k / 100, loss=1.0, lr=0.3) for k in range(20_500)))
+    async with app_of(run).run_test(size=(120, 40)) as pilot:
+        while pilot.app.snapshot is None or pilot.app.snapshot.step < 20_499:
+            await look(pilot)
+        await pilot.press("plus", "plus", "plus")
+        before = await settled(pilot)
+        run.write(*(StepRecord(step=k, time=k / 100, loss=1.0, lr=0.3) for k in range(20_500, 21_500)))
+        after = await look(pilot)
+        asked = pilot.app.screen._detail_asked
+
+    assert asked is None
+    assert after != before

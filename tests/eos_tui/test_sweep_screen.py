@@ -18,7 +18,7 @@ from runners import expansion, grid, sweeps
 from runners.errors import RunFolderError
 from runners.sweeps import BegunRecord, SittingRecord, SweepFolder
 from tests.eos_tui.fakes import NOW, FakeRun, live
-from tests.eos_tui.test_app import look, settled
+from tests.eos_tui.pilots import look, settled
 
 NAME = "digits-gd-20270115T075000Z-00aa"
 LOSSES = {64: {0.1: 0.4, 0.2: 0.2, 0.4: 0.1}, 256: {0.1: 0.3}}
@@ -54,12 +54,9 @@ def half_done(folder: SweepFolder) -> FakeRun:
 
 
 @pytest.fixture
-def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SweepFolder]:
+def sweep(surroundings: Path) -> Iterator[SweepFolder]:
     """A sweep that is half done, with its scheduler at work."""
-    monkeypatch.setenv("EOS_RUNS", str(tmp_path))
-    for name in ("NO_COLOR", "TEXTUAL_THEME"):
-        monkeypatch.delenv(name, raising=False)
-    folder = made(tmp_path, ["model.width=64,256", "optimizer.lr=0.1:0.8:x2"])
+    folder = made(surroundings, ["model.width=64,256", "optimizer.lr=0.1:0.8:x2"])
     with ExitStack() as stack:
         stack.enter_context(folder.held())
         stack.enter_context(live(half_done(folder)))
