@@ -51,7 +51,8 @@ def _cells(row: "Row") -> tuple[str, ...]:
         row.status,
         f"{row.step:,} of {row.steps:,}" if row.steps else NOTHING,
         *map(or_nothing, numbers),
-        NOTHING if row.age_seconds is None else duration(row.age_seconds),
+        # Its larger unit: 3 d, not 3 d 4 h.
+        NOTHING if row.age_seconds is None else " ".join(duration(row.age_seconds).split()[:2]),
     )
 
 
