@@ -23,13 +23,13 @@ from runners.spec import Cifar10, Data, FashionMnist, Mnist
 
 PACKAGES = ("eos-tui", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scikit-learn", "msgspec", "textual", "typer", "rich")
 EXTRAS = {
-    "matplotlib": ("plot", "eos plot"),
-    "pyarrow": ("parquet", "eos export --format parquet"),
-    "textual-serve": ("serve", "eos serve"),
-    "powerlaw": ("tails", "eos theory tail-fit"),
-    "tailestim": ("tails", "eos theory tail-fit"),
+    "matplotlib": ("plot", "`eos plot` needs it"),
+    "pyarrow": ("parquet", "`eos export --format parquet` needs it"),
+    "textual-serve": ("serve", "`eos serve` needs it"),
+    "powerlaw": ("tails", "one estimator of `eos theory tail-fit` needs it"),
+    "tailestim": ("tails", "one estimator of `eos theory tail-fit` needs it"),
 }
-"""Optional packages: the extra that brings one, and what needs it."""
+"""Optional packages: the extra that brings one, and what needs it, as a sentence."""
 BAD_JAX = "0.10.2"
 """Compiles wrong programs for CPUs (jax issue 39103)."""
 REINSTALL = "pip install --force-reinstall jax jaxlib"
@@ -113,7 +113,7 @@ def packages(versions: Mapping[str, str]) -> list[Check]:
         found.append(Check(name="jax", status="problem", found=f"{' and '.join(bad)} {BAD_JAX} gives wrong results on CPUs", advice=advice))
     for name, (extra, use) in EXTRAS.items():
         if name not in versions:
-            found.append(Check(name=name, status="note", found="not installed", advice=f"`{use}` needs it: pip install 'eos-tui[{extra}]'"))
+            found.append(Check(name=name, status="note", found="not installed", advice=f"{use}: pip install 'eos-tui[{extra}]'"))
     return found
 
 
