@@ -57,6 +57,8 @@ class Status(enum.StrEnum):
     FAILED = "failed"
     CRASHED = "crashed"
     """The runner is gone and left no `end`."""
+    UNREADABLE = "unreadable"
+    """Its log is none, or none from some line on."""
 
 
 class Tick(msgspec.Struct, frozen=True):

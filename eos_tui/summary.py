@@ -13,7 +13,7 @@ import msgspec
 from eos_tui import snapshot
 from eos_tui.course import KERNEL_KINDS
 from eos_tui.log_reader import KINDS, UNDECODABLE
-from eos_tui.snapshot import RunSnapshot
+from eos_tui.snapshot import RunSnapshot, Status
 from runners.errors import LogError
 from runners.records import SCHEMA, AnyRecord
 from runners.run_folder import RunFolder
@@ -96,7 +96,7 @@ def row(folder: RunFolder, *, now: float) -> Row:
 
 def unreadable(folder: RunFolder) -> Row:
     """The row of a run whose log is no log."""
-    return Row(run=folder.name, path=str(folder.path.absolute()), status="unreadable", step=0, steps=0)
+    return Row(run=folder.name, path=str(folder.path.absolute()), status=Status.UNREADABLE, step=0, steps=0)
 
 
 def row_of(seen: RunSnapshot, *, now: float) -> Row:

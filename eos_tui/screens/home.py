@@ -311,7 +311,7 @@ class HomeScreen(FrugalScreen[None]):
 
     def action_delete(self) -> None:
         """Move what is chosen and has ended to the trash."""
-        runs = [run for run in self._chosen() if run.row.status in ENDED or run.row.status == "unreadable"]
+        runs = [run for run in self._chosen() if run.row.status in (*ENDED, Status.UNREADABLE)]
         if not runs:
             self._say("Nothing to delete: what is chosen still runs. Stop it first.")
             return
@@ -481,7 +481,7 @@ class HomeScreen(FrugalScreen[None]):
             return f"eos  no runs in {self._place}, but sweeps. The key w opens one."
         if not self._all:
             return f"eos  no runs in {self._place}. `eos run` starts one, and so does the key n."
-        live = sum(run.row.status not in ENDED and run.row.status != Status.WAITING for run in self._all)
+        live = sum(run.row.status not in ENDED and run.row.status not in (Status.WAITING, Status.UNREADABLE) for run in self._all)
         parts = [f"eos  {len(self._all):,} runs in {self._place}", f"{live:,} live"]
         if self._filter:
             parts.append(f"{len(self._shown):,} of them: {self._filter}")

@@ -288,6 +288,8 @@ class RunScreen(FrugalScreen[None]):
         """Show why the log cannot be read; any other error is our own and ends the app with its traceback."""
         if not isinstance(message.error, (LogError, OSError)):
             raise message.error
+        if isinstance(message.error, LogError) and self._snapshot is not None:
+            self._header.show(replace(self._snapshot, status=Status.UNREADABLE, seconds_left=None))
         self.show_error(str(message.error))
         self._follower.shown()
 

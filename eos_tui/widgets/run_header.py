@@ -20,6 +20,7 @@ STATUS_STYLES: Mapping[str, str] = {
     Status.DIVERGED: "bold red",
     Status.FAILED: "bold red",
     Status.CRASHED: "bold red",
+    Status.UNREADABLE: "bold red",
 }
 BAR_CELLS = (6, 24)
 """Shortest and longest progress bar."""

@@ -399,6 +399,7 @@ async def test_a_bad_log_is_a_message_and_what_was_read_stays(run):
 
     assert "log.jsonl: line " in shown
     assert "not a record" in shown
+    assert shown.splitlines()[0].split()[2] == "unreadable"
     assert "step 1,860 of 3,000" in shown
     assert shown_again == shown
 

@@ -257,6 +257,15 @@ def test_an_unreadable_log_is_a_row_as_well(runs):
     assert next(run for run in found if run.row.run == OLD).row.status == "unreadable"
 
 
+async def test_a_run_whose_log_is_unreadable_is_not_counted_as_live(runs):
+    (runs / OLD / "log.jsonl").write_bytes(b"{nonsense}\n")
+    async with app_of(runs).run_test(size=(120, 20)) as pilot:
+        shown = await look(pilot)
+
+    assert "1 live" in shown
+    assert "unreadable" in shown
+
+
 @pytest.mark.parametrize(("seconds", "words"), [(5, "now"), (90, "1 min"), (7300, "2 h"), (200_000, "2 d"), (-5, "now")])
 def test_an_age_has_one_unit(seconds, words):
     assert age(datetime.fromtimestamp(NOW - seconds, UTC).isoformat(), NOW) == words
