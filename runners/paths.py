@@ -134,8 +134,9 @@ class PathsRunner(Ensemble):
         begins = found.modes.about(found.sgd.ridge)._replace(variance=deviation**2)
         self._limit_words = _beyond(found.sgd, in_steps=in_steps)
         # In steps K can be above 1 where SGD itself is stable: where one eigenvalue stands out, the kernel counts too much of its noise.
-        in_steps = in_steps and volterra.noise_kernel(found.sgd, in_steps=True) < 1
-        self._expected = volterra.expected_loss(found.sgd, begins, in_steps=in_steps)
+        expected_in_steps = in_steps and volterra.noise_kernel(found.sgd, in_steps=True) < 1
+        self._volterra = "Volterra" if expected_in_steps == in_steps else "Volterra, of the diffusion"
+        self._expected = volterra.expected_loss(found.sgd, begins, in_steps=expected_in_steps)
         self._bounds, self._exact = tail_index.bounds(found.sgd), self._index()
 
     @abstractmethod
@@ -154,7 +155,7 @@ class PathsRunner(Ensemble):
         """The log's first line."""
         return self._header(
             run,
-            panels=_panels(has_exact=self._exact is not None, has_lower=self._bounds.lower_holds),
+            panels=_panels(self._volterra, has_exact=self._exact is not None, has_lower=self._bounds.lower_holds),
             num_params=self._problem.matrix.shape[1],
             num_examples=len(self._problem.matrix),
             batch_size=self._problem.sgd.batch_size,
@@ -312,7 +313,7 @@ def _stepper(update: Update) -> Callable[..., Any]:
     return run
 
 
-def _panels(*, has_exact: bool, has_lower: bool) -> tuple[Panel, ...]:
+def _panels(expected: str, *, has_exact: bool, has_lower: bool) -> tuple[Panel, ...]:
     def tail(field: str, label: str) -> Curve:
         return Curve(record="tails", field=field, label=label)
 
@@ -324,7 +325,7 @@ def _panels(*, has_exact: bool, has_lower: bool) -> tuple[Panel, ...]:
         title="loss",
         scale="log",
         series=(Curve(record="step", field="loss", label="mean of the paths"),),
-        references=(metric("expected_loss", "Volterra"), metric("expected_limit", "its limit")),
+        references=(metric("expected_loss", expected), metric("expected_limit", "its limit")),
         error=metric("loss_sem", "standard error"),
     )
     index = Panel(

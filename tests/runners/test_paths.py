@@ -148,6 +148,13 @@ def test_what_is_on_the_panels_is_in_the_log():
     assert list(tails.survival) == sorted(tails.survival, reverse=True)
 
 
+@pytest.mark.parametrize(("lr", "words"), [(0.3, "Volterra"), (1.1, "Volterra, of the diffusion")])
+def test_where_the_equation_in_steps_has_no_bounded_loss_that_of_the_diffusion_stands_beside_sgd(lr, words):
+    header = kinds.build(asked("sgd-ensemble", lr=lr, paths=1000)).header("test")
+
+    assert header.panels[0].references[0].label == words
+
+
 @pytest.mark.parametrize("runner", ["sde", pytest.param("sgd-ensemble", marks=pytest.mark.slow)])
 def test_a_run_that_was_cut_off_goes_on_bit_for_bit(runner):
     spec = asked(runner, paths=1000, chunk=300)
