@@ -68,7 +68,7 @@ class SdeRunner(paths.PathsRunner):
 
     def _index(self) -> float | None:
         found = tail_index.exact(self._sgd)
-        return None if found is None else found.value
+        return found.value if found and found.value > 0 else None
 
     def _coordinates(self, paths: Float[Array, "paths modes"]) -> Float[Array, "paths modes"]:
         return paths / jnp.asarray(self._root, paths.dtype)

@@ -81,8 +81,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     exact: float | None
     exact_error: float | None
     exact_because: str | None
-    known: tuple[float, float]
-    """The index lies between, by the bounds and by which of its second and fourth moments are finite."""
+    known: tuple[float, float] | None
+    """The index lies between, by the bounds and by which of its second and fourth moments are finite; null where there is no stationary law."""
     contraction_rate: float | None
     """rho of the Wasserstein distance, in each step."""
     critical: dict[str, float]
@@ -133,6 +133,7 @@ def report(request: Request) -> Report:
             "ridge there is no stationary law. Expected a ridge > 0, or more examples."
         )
     bounds, exact = tail_index.bounds(sgd), tail_index.exact(sgd)
+    has_law = exact is None or exact.value > 0
     in_steps = volterra.noise_kernel(sgd, in_steps=True)
     return Report(
         source=source,
@@ -146,10 +147,10 @@ def report(request: Request) -> Report:
         noise_kernel=sgd.noise_kernel,
         noise_kernel_in_steps=in_steps if math.isfinite(in_steps) else None,
         **bounds._asdict(),
-        exact=exact and exact.value,
-        exact_error=exact and exact.error,
-        exact_because=exact and exact.method,
-        known=tail_index.known_range(sgd),
+        exact=exact.value if exact and has_law else None,
+        exact_error=exact.error if exact and has_law else None,
+        exact_because=exact.method if exact and has_law else None,
+        known=tail_index.known_range(sgd) if has_law else None,
         contraction_rate=tail_index.contraction_rate(sgd),
         critical=tail_index.critical_rates(sgd)._asdict(),
         critical_in_steps=volterra.critical_rate(sgd, in_steps=True),
@@ -161,7 +162,7 @@ def _notes(sgd: HomogenizedSgd, source: Source, exact: tail_index.Index | None) 
     """What stands against taking the numbers as they are."""
     step = float(sgd.theta[0])
     if exact is not None and exact.value <= 0:
-        yield "The exact index is not above 0: there is no stationary law, and the iterates go to infinity."
+        yield f"With {exact.method} the index would be {exact.value:.4g}: there is no stationary law, and the iterates go to infinity."
     if sgd.noise_kernel >= 1:
         yield "K is not below 1: there is no stationary second moment, the index is at most 2, and the lower bound is none."
     elif not tail_index.bounds(sgd).lower_holds:

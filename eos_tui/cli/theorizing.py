@@ -165,7 +165,8 @@ def _rows(found: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
         "lower bound of the index" if found["lower_holds"] else "no bound here: lr is not below lr_lower",
     )
     yield "eta^*", _number(found["upper"]), "upper bound of the index"
-    yield "known range", " to ".join(map(_number, found["known"])), "of the index, by bounds and moments"
+    known = " to ".join(map(_number, found["known"])) if found["known"] else NOTHING
+    yield "known range", known, "of the index, by bounds and moments" if found["known"] else "there is no stationary law"
     if found["exact"] is not None:
         yield "exact index", f"{_number(found['exact'])} +- {found['exact_error']:.0e}", found["exact_because"]
     yield "rho", _number(found["contraction_rate"]), "rate a step at which distributions come together"
