@@ -82,7 +82,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     exact_error: float | None
     exact_because: str | None
     known: tuple[float, float] | None
-    """The index lies between, by the bounds and by which of its second and fourth moments are finite; null where there is no stationary law."""
+    """The index lies between, by the bounds and by which of its second and fourth moments are finite; null where it has no law."""
     contraction_rate: float | None
     """rho of the Wasserstein distance, in each step."""
     critical: dict[str, float]
