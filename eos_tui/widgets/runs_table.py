@@ -106,7 +106,10 @@ def _course(key: str, values: Callable[[Course], Sequence[float | None]], *, asc
     def drawn(run: Listed, _: float) -> str:
         return sparkline(values(run.course), PLACES, low=0.0, high=1.0, ascii_only=ascii_only) if run.course else ""
 
-    return Column(key, "", PLACES, drawn, lambda _: (False, 0.0))
+    def order(run: Listed) -> tuple[bool, float | str]:
+        return (run.course is None or all(value is None for value in values(run.course)), 0.0)
+
+    return Column(key, "", PLACES, drawn, order)
 
 
 DROPPED_FIRST = ("K-course", "ratio-course", "host", "done", "step", "age", "loss", "K")
@@ -184,16 +187,22 @@ def _since(run: Listed) -> tuple[bool, float | str]:
 
 
 def _fitted(shown: Sequence[Column], runs: Sequence[Listed], width: int) -> tuple[list[Column], list[int]]:
-    """The columns for which there is room, and their widths."""
-    longest = max((cell_len(stem(run.row.run)) for run in runs), default=0)
+    """The columns for which there is room, and their widths; where names are cut those go that say nothing of any run."""
+    longest = min(max(cell_len(stem(run.row.run)) for run in runs), NAME_CELLS[1]) if runs else 0
+    wanted = max(longest, NAME_CELLS[0])
     kept = list(shown)
-    for key in (*DROPPED_FIRST, ""):
-        rest = sum(_width(column) + 2 for column in kept[1:])
-        if rest + NAME_CELLS[0] <= width or not key:
+    for key in DROPPED_FIRST:
+        room = width - _taken(kept)
+        if room >= wanted:
             break
-        kept = [column for column in kept if column.key != key]
-    name = max(min(longest, NAME_CELLS[1], width - rest), NAME_CELLS[0])
-    return kept, [name, *(_width(column) for column in kept[1:])]
+        if room < NAME_CELLS[0] or all(column.order(run)[0] for column in kept if column.key == key for run in runs):
+            kept = [column for column in kept if column.key != key]
+    return kept, [max(min(wanted, width - _taken(kept)), NAME_CELLS[0]), *(_width(column) for column in kept[1:])]
+
+
+def _taken(kept: Sequence[Column]) -> int:
+    """Cells beside the names."""
+    return sum(_width(column) + 2 for column in kept[1:])
 
 
 def _width(column: Column) -> int:

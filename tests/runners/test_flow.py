@@ -27,13 +27,6 @@ AT_EDGE = Flow(
 )
 
 
-@pytest.fixture(autouse=True)
-def prepared():
-    before = jax.config.read("jax_enable_x64")
-    yield
-    jax.config.update("jax_enable_x64", before)
-
-
 @pytest.fixture(scope="module")
 def at_edge():
     """A central flow that comes to the edge: its state at step 40, and the records before and after."""

@@ -32,13 +32,6 @@ ALONG = Flow(
 ON_ROOT = replace(ALONG, objective=Mse(transform="sqrt"), optimizer=Sgd(lr=0.05, warm_start=WARM))
 
 
-@pytest.fixture(autouse=True, scope="module")
-def prepared():
-    before = jax.config.read("jax_enable_x64")
-    yield
-    jax.config.update("jax_enable_x64", before)
-
-
 def loss_of(runner):
     unravel = ravel_pytree(runner._state.params)[1]
     return lambda flat: runner._objective.loss(runner._model.apply, unravel(flat), runner._x, runner._y)

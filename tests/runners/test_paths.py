@@ -315,7 +315,7 @@ def test_one_mode_with_ridge_has_pearsons_law(fits_exactly):
         list(runner.advance(lambda: 0.0))
     problem = paths.problem(spec)
     modes, sgd = problem.modes, problem.sgd
-    along = np.asarray(runner._see(runner._ensemble).along, np.float64)
+    along = runner._looked_at()[2]
     [mean], [index] = modes.comparison_means(sgd.ridge), pearson.indices(sgd)
 
     # z = l y over the root of n times the residual's square, or l y itself with the sign of its mean; both as in `LeastSquares`.

@@ -28,13 +28,6 @@ AT_EDGE = Flow(
 )
 
 
-@pytest.fixture(autouse=True)
-def prepared():
-    before = jax.config.read("jax_enable_x64")
-    yield
-    jax.config.update("jax_enable_x64", before)
-
-
 @pytest.fixture(scope="module")
 def at_edge():
     """The first records with the parameters that the prediction begins at, a later state, and the records behind it."""
