@@ -1,5 +1,7 @@
-"""How the runs of a claim come along, on stderr: a bar for each in a terminal, a line for each beginning and end elsewhere."""
+"""How the runs of a claim come along, on stderr: a bar for each in a terminal, a line for each beginning, end and minute elsewhere."""
 
+import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -9,13 +11,24 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from eos_tui.cli.group import say
 from eos_tui.snapshot import RunSnapshot
 
+QUIET_SECONDS = 60.0
+"""After this long without a line of a run there is one of how far it is."""
+
 
 class Lines:
-    """One line when a run begins, and one when it has ended."""
+    """One line when a run begins, one when it has ended, and between them one a minute."""
 
-    def __init__(self, num_runs: int) -> None:
+    def __init__(self, num_runs: int, *, clock: Callable[[], float] = time.monotonic) -> None:
+        """Begin.
+
+        Args:
+            num_runs: All runs, those that are there already too.
+            clock: Seconds.
+        """
         self._num_runs = num_runs
         self._num_done = 0
+        self._clock = clock
+        self._told: dict[str, float] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -30,10 +43,15 @@ class Lines:
 
     def began(self, name: str, snapshot: RunSnapshot) -> None:
         """Say that the run begins, or goes on."""
+        self._told[name] = self._clock()
         self._tell(f"{name} {f'goes on from step {snapshot.step:,}' if snapshot.num_records else 'begins'}")
 
     def advanced(self, name: str, snapshot: RunSnapshot) -> None:
-        """Say nothing."""
+        """Say how far the run is, if that is due."""
+        now = self._clock()
+        if now - self._told[name] >= QUIET_SECONDS:
+            self._told[name] = now
+            self._tell(f"{name} is at step {snapshot.step:,} of {snapshot.steps:,}")
 
     def ended(self, name: str, snapshot: RunSnapshot) -> None:
         """Say how the run ended."""

@@ -11,6 +11,8 @@ from typing import Any
 
 import msgspec
 
+from eos_tui.snapshot import RunSnapshot
+from eos_tui.watcher import RunWatcher
 from runners.records import (
     SCHEMA,
     AnyRecord,
@@ -221,6 +223,12 @@ def live(run: FakeRun) -> Iterator[FakeRun]:
     with ExitStack() as stack:
         stack.enter_context(run.folder.held())
         yield run
+
+
+def snapshot_of(run: FakeRun) -> RunSnapshot:
+    """The run as it is seen at NOW, while a runner holds it."""
+    with live(run):
+        return RunWatcher(run.folder, clock=lambda: NOW).catch_up()
 
 
 @contextmanager

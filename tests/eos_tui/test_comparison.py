@@ -10,17 +10,12 @@ from eos_tui import comparison
 from eos_tui.comparison import axis, differences, names, places, shared_panels, thresholds, turned, units
 from eos_tui.snapshot import RunSnapshot
 from eos_tui.view import View
-from eos_tui.watcher import RunWatcher
 from runners.records import Curve, Panel
-from tests.eos_tui.fakes import DENSITY, LOSS, NOW, NTK, SHARPNESS, FakeRun
+from tests.eos_tui.fakes import DENSITY, LOSS, NTK, SHARPNESS, FakeRun, snapshot_of
 
 PRECONDITIONED = structs.replace(
     SHARPNESS, title="preconditioned sharpness", series=(Curve(record="sharpness", field="preconditioned", label="sharpness"),)
 )
-
-
-def snapshot_of(run: FakeRun) -> RunSnapshot:
-    return RunWatcher(run.folder, clock=lambda: NOW).catch_up()
 
 
 def of_lr(runs: Path, lr, *, name: str, steps: int = 100, spec=None, panels=(LOSS, SHARPNESS)) -> RunSnapshot:

@@ -5,11 +5,9 @@ from pathlib import Path
 import pytest
 
 from eos_tui import details
-from eos_tui.snapshot import RunSnapshot
-from eos_tui.watcher import RunWatcher
 from runners import spec_file
 from runners.records import Git, ParameterDescription
-from tests.eos_tui.fakes import NAME, NOW, FakeRun, live
+from tests.eos_tui.fakes import NAME, FakeRun, snapshot_of
 
 SPEC = {"runner": "train", "optimizer": {"name": "sgd", "lr": 0.3, "warm_start": None}, "run": {"steps": 3000}}
 
@@ -17,11 +15,6 @@ SPEC = {"runner": "train", "optimizer": {"name": "sgd", "lr": 0.3, "warm_start":
 @pytest.fixture
 def run(tmp_path: Path) -> FakeRun:
     return FakeRun(tmp_path)
-
-
-def snapshot_of(run: FakeRun) -> RunSnapshot:
-    with live(run):
-        return RunWatcher(run.folder, clock=lambda: NOW).catch_up()
 
 
 def of(run: FakeRun) -> dict[str, str]:

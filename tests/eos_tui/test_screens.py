@@ -6,24 +6,18 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from eos_tui.snapshot import RunSnapshot, Status
-from eos_tui.watcher import RunWatcher
+from eos_tui.snapshot import Status
 from eos_tui.widgets.event_line import edge_rows, event_rows, panel_rows
 from eos_tui.widgets.run_header import header_rows
 from eos_tui.widgets.text_rows import Row, fitted, row_length
 from eos_tui.widgets.words import duration, ending, farewell
 from runners.records import Edge
-from tests.eos_tui.fakes import DENSITY, NAME, NOW, NTK, PANELS, SHARPNESS, FakeRun, live
+from tests.eos_tui.fakes import DENSITY, NAME, NTK, PANELS, SHARPNESS, FakeRun, snapshot_of
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> FakeRun:
     return FakeRun(tmp_path)
-
-
-def snapshot_of(run: FakeRun) -> RunSnapshot:
-    with live(run):
-        return RunWatcher(run.folder, clock=lambda: NOW).catch_up()
 
 
 def text(row: Row) -> str:
