@@ -1,8 +1,9 @@
 """A finished run as evidence: its snapshot, and each number of its whole log with its error. Reads logs; knows of no claim."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 from eos_tui.log_reader import read_whole
@@ -11,6 +12,9 @@ from eos_tui.snapshot import RunSnapshot
 from eos_tui.watcher import RunWatcher
 from runners.errors import EosError
 from runners.run_folder import RunFolder
+
+FEWEST, MOST_ALIKE = 5, 0.95
+"""Of values over time: with fewer the correlation of neighbours is unknown, and the largest that is believed."""
 
 
 class NotMeasuredError(EosError):
@@ -95,8 +99,8 @@ class Evidence:
         return found
 
     def plateau(self, quantity: Quantity) -> Measured:
-        """The mean over the last third of the run's steps; see `mean`."""
-        return mean(self.since(quantity, self.plateau_step))
+        """The mean over the last third of the run's steps; see `mean_over_time`."""
+        return mean_over_time(self.since(quantity, self.plateau_step))
 
     @property
     def plateau_step(self) -> int:
@@ -149,11 +153,42 @@ def mean(values: Sequence[Measured]) -> Measured:
 
     Its error is the mean of theirs and, added to it, their standard deviation over the root of their number.
     """
+    return _mean(values, lambda deviations: _variance(deviations) / len(deviations))
+
+
+def mean_over_time(values: Sequence[Measured]) -> Measured:
+    """The mean of values that follow each other at equal distances in time, where neighbours are alike.
+
+    To the mean of their errors the standard error is added as of a process in which a value is a share r of the one before and something
+    new. r is the correlation of neighbours freed of its bias, (n r + 1) / (n - 3), but from 0 to 0.95; the mean is then known as well as
+    from n (1 - r) / (1 + r) independent values. Simulated with r = 0 to 0.95 and n = 13 to 67, the truth was within it in 60 to 73 of 100.
+    Of fewer than 5 values it is their standard deviation.
+
+    Source: Kendall (1954), Biometrika 41, for the bias.
+    """
+
+    def squared(deviations: Sequence[float]) -> float:
+        n, variance = len(deviations), _variance(deviations)
+        if n < FEWEST or not variance:
+            return variance
+        r = math.fsum(map(math.prod, pairwise(deviations))) / (variance * (n - 1))
+        r = min(max((n * r + 1) / (n - 3), 0.0), MOST_ALIKE)
+        repeats = (1 + r) / (1 - r)
+        return variance * (n - 1) / max(n - repeats, 1.0) * repeats / n
+
+    return _mean(values, squared)
+
+
+def _mean(values: Sequence[Measured], squared_error: Callable[[Sequence[float]], float]) -> Measured:
     numbers = [value.value for value in values]
     center = math.fsum(numbers) / len(numbers)
-    scatter = math.sqrt(math.fsum((number - center) ** 2 for number in numbers) / max(len(numbers) - 1, 1) / len(numbers))
+    scatter = math.sqrt(squared_error([number - center for number in numbers]))
     errors = [value.error for value in values if value.error is not None]
     return Measured(center, math.fsum(errors) / len(errors) + scatter if len(errors) == len(values) else None)
+
+
+def _variance(deviations: Sequence[float]) -> float:
+    return math.fsum(deviation**2 for deviation in deviations) / max(len(deviations) - 1, 1)
 
 
 def over(first: Measured, second: Measured) -> Measured:

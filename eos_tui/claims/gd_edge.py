@@ -18,7 +18,7 @@ from eos_tui.evidence import (
     Measured,
     NotMeasuredError,
     Quantity,
-    mean,
+    mean_over_time,
     over,
 )
 from eos_tui.figures import Chart, Line
@@ -172,7 +172,9 @@ def _predicts(flow: Quantity, descent: Quantity, bounds: Bounds) -> Callable[[Ru
         predicted, found = runs[CENTRAL].all(flow), runs[SMALL].all(descent)
         ratios = {}
         for begin in range(-(-runs[SMALL].plateau_step // WINDOW) * WINDOW, runs[SMALL].snapshot.steps, WINDOW):
-            means = [mean([value for step, value in values.items() if begin <= step < begin + WINDOW]) for values in (predicted, found)]
+            means = [
+                mean_over_time([value for step, value in values.items() if begin <= step < begin + WINDOW]) for values in (predicted, found)
+            ]
             ratios[f"steps {begin} to {begin + WINDOW}"] = over(*means)
         return worst(ratios, bounds)
 

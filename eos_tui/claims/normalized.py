@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 from eos_tui.claims.statements import Bounds, Claim, Finding, PlannedRun, Runs, Statement, worst
-from eos_tui.evidence import BATCH_LOSS, SHARPNESS, Evidence, Measured, NotMeasuredError, Quantity, mean, over
+from eos_tui.evidence import BATCH_LOSS, SHARPNESS, Evidence, Measured, NotMeasuredError, Quantity, over
 from eos_tui.figures import Chart, Line
 
 ARORA = "Arora, Li and Panigrahi (2022), arXiv 2205.09745"
@@ -171,7 +171,9 @@ def _means(runs: Runs) -> Finding:
     """The plain mean of the effective sharpnesses of each pair on the plateau over the harmonic one."""
 
     def ratio(run: Evidence) -> Measured:
-        plain = mean([measured for quantity in EFFECTIVE for measured in run.since(quantity, run.plateau_step)])
+        first, second = (run.plateau(quantity) for quantity in EFFECTIVE)
+        error = None if first.error is None or second.error is None else (first.error + second.error) / 2
+        plain = Measured((first.value + second.value) / 2, error)
         return over(plain, run.plateau(EFFECTIVE_MEAN))
 
     return worst({name: ratio(run) for name, run in runs.items()}, Bounds(low=1.02))

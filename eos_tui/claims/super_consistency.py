@@ -11,7 +11,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from eos_tui.claims.statements import Bounds, Claim, Finding, PlannedRun, Runs, Statement, worst
-from eos_tui.evidence import BATCH_LOSS, RATIO, SHARPNESS, Evidence, Measured, NotMeasuredError, Quantity, mean, over, spread
+from eos_tui.evidence import (
+    BATCH_LOSS,
+    RATIO,
+    SHARPNESS,
+    Evidence,
+    Measured,
+    NotMeasuredError,
+    Quantity,
+    mean,
+    mean_over_time,
+    over,
+    spread,
+)
 from eos_tui.figures import Chart, Line
 from eos_tui.reports import coordinates, transfer
 from eos_tui.reports.members import Member
@@ -213,16 +225,16 @@ def _ordered(keys: Mapping[str, Any]) -> dict[str, Any]:
 
 def _at_the_edge(runs: Runs) -> Finding:
     """Mean sharpness over 2/lr from step 200 on; of all widths and learning rates the farthest out."""
-    return worst({name: mean(runs[name].since(RATIO, 200)) for name in EDGE.names}, Bounds(0.95, 1.05))
+    return worst({name: mean_over_time(runs[name].since(RATIO, 200)) for name in EDGE.names}, Bounds(0.95, 1.05))
 
 
 def _images_at_the_edge(runs: Runs) -> Finding:
     """Mean sharpness over 2/lr from step 100 on, about which it goes up and down by a fifth."""
-    return worst({name: mean(runs[name].since(RATIO, 100)) for name in CIFAR_EDGE.names}, Bounds(0.9, 1.25))
+    return worst({name: mean_over_time(runs[name].since(RATIO, 100)) for name in CIFAR_EDGE.names}, Bounds(0.9, 1.25))
 
 
 def _same_at_the_edge(runs: Runs) -> Finding:
-    spreads = {f"lr {lr:g}": spread([mean(run.since(SHARPNESS, 200)) for run in same]) for lr, same in EDGE.by(LR, runs).items()}
+    spreads = {f"lr {lr:g}": spread([mean_over_time(run.since(SHARPNESS, 200)) for run in same]) for lr, same in EDGE.by(LR, runs).items()}
     return worst(spreads, Bounds(high=1.05))
 
 
@@ -260,7 +272,7 @@ def _loss_of_the_widest(study: Study) -> Callable[[Runs], Finding]:
     def find(runs: Runs) -> Finding:
         losses = {}
         for width, same in study.by(WIDTH, runs).items():
-            over_steps = [mean([loss for step, loss in run.all(BATCH_LOSS).items() if 90 <= step <= 110]) for run in same]
+            over_steps = [mean_over_time([loss for step, loss in run.all(BATCH_LOSS).items() if 90 <= step <= 110]) for run in same]
             losses[width] = mean(over_steps)
         return Finding(over(losses[1024], losses[64]), {f"width {width}": loss.value for width, loss in losses.items()})
 

@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+import scipy.signal
 
 from eos_tui import evidence as evidence_of
 from eos_tui.claims import catalog, report
 from eos_tui.claims.statements import CONFIGS, Bounds, Claim, PlannedRun, Row, Statement, listed, rows, worst
-from eos_tui.evidence import KERNEL, RATIO, SHARPNESS, TRACE, Measured, NotMeasuredError, mean, over, spread
+from eos_tui.evidence import KERNEL, RATIO, SHARPNESS, TRACE, Measured, NotMeasuredError, mean, mean_over_time, over, spread
 from eos_tui.snapshot import Status
 from runners import spec_file
 from runners.errors import EosError, OutputError
@@ -75,7 +77,28 @@ def test_a_plateau_is_the_mean_over_the_last_third_with_errors_of_measuring_and_
     plateau = run.plateau(SHARPNESS)
 
     assert plateau.value == pytest.approx(2.5)
-    assert plateau.error == pytest.approx(0.01 + 0.5 / 3**0.5)
+    assert plateau.error == pytest.approx(0.01 + 0.5)
+
+
+@pytest.mark.parametrize("alike", [0.0, 0.5, 0.9])
+@pytest.mark.parametrize("number", [13, 50])
+def test_the_truth_is_within_the_error_of_a_mean_over_time_two_times_in_three(alike, number) -> None:
+    rng = np.random.default_rng(0)
+    noise = rng.standard_normal((600, number))
+    noise[:, 0] /= (1 - alike**2) ** 0.5
+    values = scipy.signal.lfilter([1.0], [1.0, -alike], noise, axis=1)
+
+    means = [mean_over_time([Measured(value) for value in run]) for run in values]
+
+    within = sum(abs(mean.value) <= mean.error for mean in means) / len(means)
+    assert 0.57 <= within <= 0.78
+
+
+@pytest.mark.parametrize(
+    ("values", "error"), [([2.0], 0.0), ([1.0, 2.0, 3.0], 1.0), ([4.0] * 20, 0.0), ([1.0, 2.0] * 8, 0.5 * (16 / 15 / 16) ** 0.5)]
+)
+def test_few_equal_and_alternating_values_have_an_error_as_well(values, error) -> None:
+    assert mean_over_time([Measured(value) for value in values]).error == pytest.approx(error, rel=0.01)
 
 
 def test_shares_of_error_add_up_in_a_ratio_and_an_unknown_one_stays_unknown() -> None:
