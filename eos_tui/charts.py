@@ -40,6 +40,8 @@ ROOMY = 30
 """Cells across from which a reference's label says its value."""
 SAMPLE_CELLS = (3, 2)
 """Cells of a line shown beside its label; the shorter ones where there is less room."""
+LETTER = 8
+"""Cells of lines that a text would rather hide than one of another text."""
 BLOCKS = " ▁▂▃▄▅▆▇█"
 ASCII_BLOCKS = " .:-=+*#@"
 BAND_DOTS = 2
@@ -579,7 +581,7 @@ class _Plot:
         self._written |= {(y, k) for k in range(x, x + len(written))}
 
     def _num_hidden(self, start: tuple[int, int], count: int) -> int:
-        """Cells that a text there would hide; of references only their labels count, one sees that the lines go on behind it."""
+        """Cells that a text there would hide, those of another text many times; lines of references go on behind it, as one sees."""
         y, x = start
         cells = enumerate(self._cells[y][x : x + count], x)
-        return sum(character != " " and (role != REFERENCE.role or (y, k) in self._written) for k, (character, role) in cells)
+        return sum(LETTER if (y, k) in self._written else character != " " and role != REFERENCE.role for k, (character, role) in cells)

@@ -46,6 +46,17 @@ SHARPNESS = ("sharpness", trace(lambda step: 6 * step / 100, 80, 10))
 THRESHOLD = ("2/lr", trace(lambda step: 6.667, 80, 10))
 
 
+@pytest.mark.parametrize("width", [60, 66, 72, 76, 90])
+def test_two_references_that_are_near_each_other_are_both_named_in_a_low_chart(width):
+    low, left = trace(lambda step: 2.5 if step else 10, 60), trace(lambda step: 5, 20)
+    bounds = [(name, trace(lambda step, value=value: value, 60)) for name, value in (("lower bound", 3.04), ("upper bound", 3.09))]
+
+    chart = drawn([("Student t", low), ("Hill", left)], bounds, width=width, height=3, scale="log", x_max=60)
+
+    assert "lower bound = 3.04" in chart
+    assert "upper bound = 3.09" in chart
+
+
 def test_a_curve_is_drawn_in_braille_under_its_dotted_threshold():
     chart = drawn([SHARPNESS], [THRESHOLD], width=50, height=9, x_max=100)
 
