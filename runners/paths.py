@@ -105,7 +105,7 @@ class PathsRunner(Ensemble):
             in_steps: Whether the expected loss is that of steps, as far as that stays finite, and not of continuous time.
         """
         run, simulation = spec.run, spec.simulation
-        self._problem, self._num_paths = found, simulation.num_paths
+        self._problem, self._num_paths, self._is_warned = found, simulation.num_paths, False
         num_blocks, shape = _divided(simulation, len(found.modes.eigenvalues), np.dtype(run.precision).itemsize)
         start_key, key = (
             jax.random.key(seed_of(own, run.seed) * 2 + part) for own, part in ((run.init_seed, START), (run.order_seed, DRAWS))
@@ -175,8 +175,17 @@ class PathsRunner(Ensemble):
         if self.step == 0:
             yield EventRecord(step=0, time=clock(), event="theory", message=self._sentence())
         if math.isfinite(loss) and np.ptp(along) > 0:
-            yield self._tails(along, clock)
+            try:
+                yield self._tails(along, clock)
+            except DataError as error:
+                yield from self._warning(f"No tail index: {error}", clock)
         self._judge(loss, self._limit_words or f"K is {self._problem.sgd.noise_kernel:.3g}, below 1: its mean has a limit")
+
+    def _warning(self, message: str, clock: Clock) -> Iterator[EventRecord]:
+        """The event, once for all steps."""
+        if not self._is_warned:
+            self._is_warned = True
+            yield EventRecord(step=self.step, time=clock(), event="warning", message=message)
 
     def _looked_at(self) -> tuple[float, float, Float[np.ndarray, " samples"]]:
         """The mean loss, its standard error over the paths, and coordinates of the first paths along the first right singular vector."""

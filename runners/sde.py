@@ -20,11 +20,14 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from runners import paths
+from runners.errors import SpecError
 from runners.experiments import Sde
 from runners.theory import tail_index
 
 LARGEST_RATE = 0.02
 """Of a mode, in a part of a step."""
+MOST_PARTS = 10_000
+"""Of a step, that are taken without being asked for."""
 
 
 class Modes(NamedTuple):
@@ -47,7 +50,7 @@ class SdeRunner(paths.PathsRunner):
         root = np.sqrt(modes.eigenvalues)
         self._root = root
         self._sgd = sgd
-        substeps = spec.simulation.substeps or math.ceil(float(sgd.theta[0]) / LARGEST_RATE)
+        substeps = spec.simulation.substeps or _num_parts(float(sgd.theta[0]))
         constants = Modes(
             theta=jnp.asarray(sgd.theta),
             means=jnp.asarray(root * modes.about(sgd.ridge).offset),
@@ -75,3 +78,13 @@ class SdeRunner(paths.PathsRunner):
 
     def _from_coordinates(self, coordinates: Float[Array, "paths modes"]) -> Float[Array, "paths modes"]:
         return coordinates * jnp.asarray(self._root, coordinates.dtype)
+
+
+def _num_parts(theta: float) -> int:
+    parts = theta / LARGEST_RATE
+    if parts > MOST_PARTS:
+        raise SpecError(
+            f"lr times the largest eigenvalue is {theta:.3g}: a step would take {parts:.3g} parts. Lower optimizer.lr, scale the inputs "
+            f"(data.standardize), or set simulation.substeps."
+        )
+    return math.ceil(parts)

@@ -224,6 +224,20 @@ def test_blocks_that_become_infinite_end_the_run(monkeypatch):
     assert not any(isinstance(record, TailsRecord) for record in found)
 
 
+def test_a_tail_that_has_no_index_is_said_once_and_ends_nothing():
+    # Single precision leaves few different coordinates so far from the solution.
+    found = records(asked(spectrum=(1e-12,), least_squares={"target_scale": 1.0}, data={"teacher_norm": 1e6}, paths=1000))
+
+    assert [event.message[:15] for event in found if isinstance(event, EventRecord) and event.event == "warning"] == ["No tail index: "]
+    assert not of(TailsRecord, found)
+    assert list(of(StepRecord, found)) == [0, 4, 8, 12]
+
+
+def test_an_eigenvalue_that_takes_too_many_parts_of_a_step_is_named():
+    with pytest.raises(SpecError, match=r"3e\+11: a step would take 1\.5e\+13 parts\. Lower optimizer\.lr"):
+        kinds.build(asked(spectrum=(1e12, 1.0)))
+
+
 @pytest.mark.parametrize(
     ("runner", "lr", "batch_size", "words"),
     [
