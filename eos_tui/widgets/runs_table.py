@@ -112,7 +112,7 @@ def _course(key: str, values: Callable[[Course], Sequence[float | None]], *, asc
     return Column(key, "", PLACES, drawn, order)
 
 
-DROPPED_FIRST = ("K-course", "ratio-course", "host", "done", "step", "age", "loss", "K")
+DROPPED_FIRST = ("K-course", "ratio-course", "host", "done", "step", "age", "loss", "K", "ratio")
 """Columns that are left out where there is no room, in this order."""
 
 
