@@ -40,7 +40,7 @@ class Blocks:
                 f"{folder}: {free / 2**30:.1f} GiB are free, and {needed / 2**30:.1f} GiB are needed for arrays too large for memory. "
                 "Set TMPDIR to a folder with more room, or ask for less."
             )
-        self._file = tempfile.TemporaryFile(prefix="eos-")  # noqa: SIM115
+        self._file = tempfile.TemporaryFile(prefix="eos-")  # noqa: SIM115 - the next line closes it
         weakref.finalize(self, self._file.close)
 
     def __len__(self) -> int:

@@ -93,7 +93,7 @@ class Checkpoints:
         self._manager.close()
 
 
-class _BlocksHandler(ocp.CheckpointHandler):  # type: ignore[misc]
+class _BlocksHandler(ocp.CheckpointHandler):  # type: ignore[misc] # Orbax has no types.
     """One `.npy` file for each: they do not fit in memory, where Orbax takes arrays from and puts them."""
 
     def save(self, directory: "os.PathLike[str]", args: "_BlocksArgs") -> None:
@@ -107,7 +107,7 @@ class _BlocksHandler(ocp.CheckpointHandler):  # type: ignore[misc]
 
 @ocp.args.register_with_handler(_BlocksHandler, for_save=True, for_restore=True)
 @dataclass
-class _BlocksArgs(ocp.args.CheckpointArgs):  # type: ignore[misc]
+class _BlocksArgs(ocp.args.CheckpointArgs):  # type: ignore[misc] # The same.
     blocks: dict[str, Blocks]
 
 

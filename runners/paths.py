@@ -120,8 +120,8 @@ class PathsRunner(Ensemble):
             run=run,
             simulation=simulation,
             updates=_stepper(update),
-            ensemble=block,
-            constants=(jax.tree.map(lambda array: jnp.asarray(array, run.precision), constants), key, jnp.int32(0)),
+            ensemble=(jnp.int32(0), block),
+            constants=(jax.tree.map(lambda array: jnp.asarray(array, run.precision), constants), key),
         )
         self._see = Program(self._seen, block, np.int32(0))
         for program in (self._chunk, self._see):
@@ -165,8 +165,8 @@ class PathsRunner(Ensemble):
 
     def _update(self, first: np.int32, count: np.int32) -> None:
         for index, block in enumerate(self._ensemble):
-            constants = (*self._constants[:-1], jnp.int32(index * self._chunks))
-            self._ensemble[index] = jax.block_until_ready(self._chunk(block, *constants, first, count))
+            numbered = (jnp.int32(index * self._chunks), block)
+            self._ensemble[index] = jax.block_until_ready(self._chunk(numbered, *self._constants, first, count))
 
     def _records(self, clock: Clock) -> Iterator[AnyRecord]:
         loss, sem, along = self._looked_at()
@@ -197,7 +197,7 @@ class PathsRunner(Ensemble):
         for index, (block, count) in enumerate(zip(self._ensemble, counts, strict=True)):
             found: Seen = self._see(block, np.int32(count))
             losses[index], squares[index] = found.loss, found.squares
-            samples.append(np.asarray(found.along[: min(count, room)], np.float64))
+            samples.append(np.asarray(found.along)[: min(count, room)].astype(np.float64))
             room -= len(samples[-1])
         loss = float(np.dot(counts, losses)) / n
         with np.errstate(invalid="ignore"):
@@ -298,17 +298,18 @@ def _divided(simulation: Paths, num_modes: int, itemsize: int) -> tuple[int, tup
 
 
 def _stepper(update: Update) -> Callable[..., Any]:
-    """Steps of a block, chunk by chunk."""
+    """Steps of a block, chunk by chunk, given with the number of its first chunk: each has random numbers of its own."""
 
     @full_precision
     def run(
-        paths: Float[Array, "chunks paths modes"],
+        block: tuple[Int[Array, ""], Float[Array, "chunks paths modes"]],
         constants: PyTree[Array],
         key: Key[Array, ""],
-        first_chunk: Int[Array, ""],
         first: Int[Array, ""],
         count: Int[Array, ""],
     ) -> Float[Array, "chunks paths modes"]:
+        first_chunk, paths = block
+
         def chunk(own: tuple[Array, Array]) -> Array:
             index, iterates = own
             keyed = jax.random.fold_in(key, index)

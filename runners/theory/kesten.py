@@ -7,7 +7,8 @@ the form by two chi-square variables and the second moment are derived here.
 """
 
 import math
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
 
 import numpy as np
 import scipy.linalg
@@ -72,22 +73,22 @@ def index(*, lr: float, dimension: int, batch_size: int, variance: float) -> tup
     Raises:
         SpecError: If there is no stationary law, no index up to 400, or the quadrature does not tell it to a thousandth.
     """
-    given = {"lr": lr, "dimension": dimension, "batch_size": batch_size, "variance": variance}
-    found = [_root(nodes, given) for nodes in (FEWER_NODES, NODES)]
+    growth = partial(log_growth, lr=lr, dimension=dimension, batch_size=batch_size, variance=variance)
+    found = [_root(partial(growth, nodes=nodes), lr) for nodes in (FEWER_NODES, NODES)]
     value, error = found[1], SAFETY * abs(found[1] - found[0])
     if error > LARGEST_ERROR * value:
         raise SpecError(f"lr = {lr:g}: the tail index of SGD on fresh data is found to {error:.1g} of {value:.4g} only.")
     return value, error
 
 
-def _root(nodes: int, given: dict[str, float]) -> float:
+def _root(log_growth_of: Callable[[float], float], lr: float) -> float:
     def grown(s: float) -> float:
-        return log_growth(s, **given, nodes=nodes) / s  # type: ignore[arg-type]
+        return log_growth_of(s) / s
 
     if grown(1e-6) >= 0:
-        raise SpecError(f"lr = {given['lr']:g}: SGD on fresh data has no stationary law there. Lower it.")
+        raise SpecError(f"lr = {lr:g}: SGD on fresh data has no stationary law there. Lower it.")
     if grown(LARGEST) <= 0:
-        raise SpecError(f"lr = {given['lr']:g}: the tail index of SGD on fresh data is above {LARGEST:g}.")
+        raise SpecError(f"lr = {lr:g}: the tail index of SGD on fresh data is above {LARGEST:g}.")
     return float(scipy.optimize.brentq(grown, 1e-6, LARGEST, xtol=1e-10, rtol=1e-12))
 
 

@@ -177,6 +177,24 @@ def test_a_run_that_was_cut_off_goes_on_bit_for_bit(runner):
         np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
 
 
+@pytest.mark.parametrize("block_bytes", [paths.BLOCK_BYTES, 3 * 91 * 3 * 4])
+def test_the_loss_and_its_error_are_those_of_the_iterates_in_double_precision(monkeypatch, block_bytes):
+    monkeypatch.setattr(paths, "BLOCK_BYTES", block_bytes)
+    spec = asked("sgd-ensemble", paths=1001, chunk=100, steps=4)
+    runner, problem = kinds.build(spec), paths.problem(spec)
+    while runner.step < 4:
+        list(runner.advance(lambda: 0.0))
+
+    step, metrics, *_ = runner.measure(lambda: 0.0)
+
+    iterates = np.concatenate([np.asarray(block, np.float64).reshape(-1, 3) for block in runner.state()])[:1001]
+    rows = problem.matrix @ problem.modes.directions.T
+    residuals = rows @ (iterates + problem.modes.solution).T - problem.targets[:, None]
+    losses = (residuals**2).mean(axis=0) / 2
+    assert step.loss == pytest.approx(losses.mean(), rel=1e-6)
+    assert metrics.values["loss_sem"] == pytest.approx(losses.std(ddof=1) / math.sqrt(1001), rel=1e-5)
+
+
 def test_blocks_in_a_file_are_the_same_paths(monkeypatch):
     spec = asked(paths=1001, chunk=100, steps=8)
     whole, clock = records(spec), itertools.count().__next__
